@@ -1,0 +1,1 @@
+"""What may still be believed: listings and blocks."""

@@ -1,0 +1,1 @@
+"""The verbs of the b2mount command: words in, words out."""

@@ -1,0 +1,1 @@
+"""What is true without any wire: standard library alone, no clock, no log, no await."""

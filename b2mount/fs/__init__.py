@@ -1,0 +1,1 @@
+"""What each file operation means: tree, handles, attributes, policy applied."""
