@@ -1,0 +1,33 @@
+"""What a person may choose about a mount, as facts; the command line fills it in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """The choices for one mount; the defaults are those of `b2mount mount --help`."""
+
+    mountpoint: Path
+    source: str | None = None  # "BUCKET[/PREFIX]"; None: the key decides
+    endpoint: str | None = None  # None: production; else the base URL that b2_authorize_account is asked at
+    ca_file: Path | None = None  # extra certificate authority, for endpoints with one of their own
+    state_dir: Path | None = None  # journal and spool; None: see core/places.py
+    cache_dir: Path | None = None  # blocks; may be deleted at any time
+    cache_size: int = 10 * GIB  # bytes of the block cache on disk
+    memory_size: int = 128 * MIB  # bytes of the block cache in memory
+    listing_ttl: float = 60.0  # seconds for which a listing is believed
+    io_timeout: float = 60.0  # seconds after which a call that must answer gives up
+    settle: float = 1.0  # seconds between the last change of a file and its upload
+    uploads: int = 16  # uploads under way at once
+    downloads: int = 16  # range requests under way at once
+    read_only: bool = False
+    allow_other: bool = False
+    uid: int | None = None  # owner of what has none stored; None: who mounts
+    gid: int | None = None
+    umask: int | None = None  # taken from modes that have none stored; None: 0o022
+    hard_delete: bool = False
+    write_through: bool = False
