@@ -86,7 +86,7 @@ class LockSettings:
 
 
 class Body(Protocol):
-    """Bytes to send: `size` of them, readable again from any offset for a retry. Called in a worker thread."""
+    """Bytes to send: `size` of them, readable again from any offset for a retry. Called in a thread."""
 
     @property
     def size(self) -> int: ...
