@@ -4,9 +4,11 @@ Knows the facts only; what follows from them for a file operation is core/access
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Capability(enum.Flag):
@@ -95,7 +97,7 @@ class Grant:
         return self.expires_ms is not None and now_ms >= self.expires_ms
 
 
-def parse_capabilities(names: list[str]) -> tuple[Capability, frozenset[str]]:
+def parse_capabilities(names: Sequence[str]) -> tuple[Capability, frozenset[str]]:
     """Split B2's list into the capabilities known here and the names that are not."""
     known = Capability(0)
     for name in names:
@@ -109,39 +111,66 @@ def parse_authorize_reply(reply: Mapping[str, Any]) -> Grant:
     Raises ValueError where the reply has the shape of none of them.
     """
     storage = _storage_part(reply)
-    allowed = storage.get("allowed", storage)
-    try:
-        capabilities, unknown = parse_capabilities(list(allowed["capabilities"]))
-        return Grant(
-            account_id=str(reply["accountId"]),
-            capabilities=capabilities,
-            unknown_capabilities=unknown,
-            buckets=_buckets(allowed),
-            prefix=allowed.get("namePrefix") or "",
-            expires_ms=reply.get("applicationKeyExpirationTimestamp"),
-            absolute_minimum_part_size=int(storage["absoluteMinimumPartSize"]),
-            recommended_part_size=int(storage["recommendedPartSize"]),
-            s3_url=storage.get("s3ApiUrl") or "",
-        )
-    except (KeyError, TypeError) as exc:
-        raise ValueError(f"not a reply of b2_authorize_account: {exc!r} is missing or odd") from exc
+    allowed: Mapping[str, Any] = storage  # v3 has the fields of "allowed" beside the others
+    if "allowed" in storage:
+        allowed = _field(storage, "allowed", dict)
+    capabilities, unknown = parse_capabilities(_texts(allowed, "capabilities"))
+    return Grant(
+        account_id=_field(reply, "accountId", str),
+        capabilities=capabilities,
+        unknown_capabilities=unknown,
+        buckets=_buckets(allowed),
+        prefix=_optional(allowed, "namePrefix", str) or "",
+        expires_ms=_optional(reply, "applicationKeyExpirationTimestamp", int),
+        absolute_minimum_part_size=_field(storage, "absoluteMinimumPartSize", int),
+        recommended_part_size=_field(storage, "recommendedPartSize", int),
+        s3_url=_optional(storage, "s3ApiUrl", str) or "",
+    )
 
 
 def _storage_part(reply: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the part about storage: nested since v3, the reply itself before."""
     if "apiInfo" not in reply:
         return reply
-    storage = (reply["apiInfo"] or {}).get("storageApi")
+    storage: Mapping[str, Any] | None = _optional(_field(reply, "apiInfo", dict), "storageApi", dict)
     if storage is None:
         raise ValueError("the key is not good for B2's storage API")
-    part: Mapping[str, Any] = storage
-    return part
+    return storage
 
 
 def _buckets(allowed: Mapping[str, Any]) -> tuple[AllowedBucket, ...] | None:
     if "buckets" in allowed:  # v4
-        rows = allowed["buckets"]
-        return None if rows is None else tuple(AllowedBucket(row["id"], row.get("name")) for row in rows)
+        rows = _optional(allowed, "buckets", list)
+        return None if rows is None else tuple(_bucket(row, "id", "name") for row in rows)
     if allowed.get("bucketId") is None:
         return None
-    return (AllowedBucket(allowed["bucketId"], allowed.get("bucketName")),)
+    return (_bucket(allowed, "bucketId", "bucketName"),)
+
+
+def _bucket(row: object, id_field: str, name_field: str) -> AllowedBucket:
+    if not isinstance(row, Mapping):
+        raise _odd("buckets")
+    return AllowedBucket(_field(row, id_field, str), _optional(row, name_field, str))
+
+
+def _field(part: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    value = part.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise _odd(name)
+    return value
+
+
+def _optional(part: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
+    return None if part.get(name) is None else _field(part, name, kind)
+
+
+def _texts(part: Mapping[str, Any], name: str) -> list[str]:
+    values: list[object] = _field(part, name, list)
+    texts = [value for value in values if isinstance(value, str)]
+    if len(texts) != len(values):
+        raise _odd(name)
+    return texts
+
+
+def _odd(name: str) -> ValueError:
+    return ValueError(f"not a reply of b2_authorize_account: {name} is missing or odd")
