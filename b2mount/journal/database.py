@@ -1,0 +1,236 @@
+"""The journal's SQLite file: every operation that is promised and not yet done in B2.
+
+One row an operation, a draft's map in the row of its put. Statements are recorded at once, in memory, and
+become durable together at the next `commit` (one transaction, one fsync, however many callers wait). Knows
+nothing of what the operations mean.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+
+from b2mount.core.errors import LocalStorageError, OutOfSpace
+from b2mount.core.extents import Extents
+from b2mount.core.posix import from_info, to_info
+from b2mount.journal.drafts import Draft, Spool
+from b2mount.journal.ops import Kind, Op
+from b2mount.store.store import Action, FileVersion, Retention
+
+FORMAT = 1
+_NO_LIMIT = 1 << 30  # here nothing is sent: the limit is checked where it is
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS ops (
+    id INTEGER PRIMARY KEY,
+    ordering INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    bucket_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    after TEXT NOT NULL,          -- JSON list of ids
+    sending INTEGER NOT NULL,     -- 1: an attempt has begun; B2 may have it
+    error TEXT,
+    extents TEXT,                 -- puts only, from here on
+    spooled INTEGER,              -- 1: bytes lie in the spool file named after the id
+    base TEXT,                    -- JSON of a file version
+    base_op INTEGER,              -- or the put whose result is the base
+    info TEXT,                    -- JSON; attributes included
+    is_directory INTEGER,
+    content_type TEXT
+);
+"""
+
+_UPSERT = """
+INSERT OR REPLACE INTO ops (id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled,
+                            base, base_op, info, is_directory, content_type)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+T = TypeVar("T")
+
+
+class Database:
+    """The journal of one scope. SQL runs in a thread, one call at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create. Raises LocalStorageError, also for a file that is no journal of ours."""
+        self.path = path
+        self._pending: list[tuple[str, tuple[Any, ...]]] = []
+        self._syncs: list[Spool] = []
+        self._recorded = 0
+        self._durable = 0
+        self._lock = trio.Lock()
+        self._limiter = trio.CapacityLimiter(1)
+        self._db = self._guard(self._open)
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.touch(mode=0o600)
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")  # WAL syncs at each commit: what is acknowledged survives
+        db.executescript(_SCHEMA)
+        row = db.execute("SELECT value FROM meta WHERE key='format'").fetchone()
+        if row is None:
+            db.execute("INSERT INTO meta VALUES ('format', ?)", (str(FORMAT),))
+        elif int(row[0]) != FORMAT:
+            raise LocalStorageError(
+                f"{self.path} was written by another version of b2mount (format {row[0]})"
+            )
+        return db
+
+    def _guard(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except sqlite3.Error as exc:
+            kind = OutOfSpace if "full" in str(exc) else LocalStorageError
+            raise kind(f"the journal {self.path} cannot be used: {exc}") from exc
+        except OSError as exc:
+            raise LocalStorageError(f"the journal {self.path} cannot be used: {exc.strerror}") from exc
+
+    def record(self, op: Op) -> None:
+        """Write down the operation as it stands; durable after the next commit."""
+        self._pending.append((_UPSERT, _row(op)))
+        self._recorded += 1
+
+    def forget(self, op: Op) -> None:
+        """Strike the operation off; durable after the next commit."""
+        self._pending.append(("DELETE FROM ops WHERE id=?", (op.id,)))
+        self._recorded += 1
+
+    def sync_first(self, spool: Spool) -> None:
+        """Have the spool file reach the disk before the statements recorded from now on do."""
+        self._syncs.append(spool)
+        self._recorded += 1
+
+    async def commit(self) -> None:
+        """Return when all that was recorded before the call is on disk. Raises OutOfSpace, LocalStorageError.
+
+        After a failure the statements stay recorded, and the next commit tries them again. A cancelled caller
+        leaves the writing to finish.
+        """
+        goal = self._recorded
+        with trio.CancelScope(shield=True):  # bounded: local disk only
+            async with self._lock:
+                if self._durable >= goal:
+                    return
+                batch, self._pending = self._pending, []
+                syncs, self._syncs = self._syncs, []
+                upto = self._recorded
+                try:
+                    await trio.to_thread.run_sync(self._write, batch, syncs, limiter=self._limiter)
+                except BaseException:
+                    self._pending[:0] = batch
+                    self._syncs[:0] = syncs
+                    raise
+                self._durable = upto
+
+    def _write(self, batch: list[tuple[str, tuple[Any, ...]]], syncs: list[Spool]) -> None:
+        for spool in syncs:
+            spool.sync()
+
+        def transaction() -> None:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for sql, values in batch:
+                    self._db.execute(sql, values)
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+        if batch:
+            self._guard(transaction)
+
+    def load(self, spool_path: Callable[[int], Path]) -> list[Op]:
+        """Read what an earlier life left unsent, in order, drafts tied to their bases."""
+        columns = (
+            "id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled, "
+            "base, base_op, info, is_directory, content_type"
+        )
+        rows = self._guard(
+            lambda: self._db.execute(f"SELECT {columns} FROM ops ORDER BY ordering").fetchall()
+        )
+        drafts: dict[int, Draft] = {}
+        for row in rows:
+            if row[2] == Kind.PUT.value:
+                drafts[row[0]] = _draft(row, Spool(spool_path(row[0])))
+        for row in rows:
+            if row[11] is not None:
+                drafts[row[0]].base = drafts[row[11]]
+        return [_op(row, drafts.get(row[0])) for row in rows]
+
+    def close(self) -> None:
+        """Close the file; what was recorded and not committed is lost."""
+        self._db.close()
+
+
+def _row(op: Op) -> tuple[Any, ...]:
+    common = (
+        op.id,
+        op.order,
+        op.kind.value,
+        op.bucket_id,
+        op.name,
+        json.dumps(sorted(op.after)),
+        int(op.sent_before),
+        str(op.error) if op.error else None,
+    )
+    draft = op.draft
+    if draft is None:
+        return (*common, None, None, None, None, None, None, None)
+    base = draft.resolve_base()
+    return (
+        *common,
+        draft.extents.to_text(),
+        int(draft.extents.dirty_bytes > 0),
+        version_to_json(base) if isinstance(base, FileVersion) else None,
+        base.id if isinstance(base, Draft) else None,
+        json.dumps(to_info(draft.attributes, draft.keep, limit=_NO_LIMIT)),
+        int(op.name.endswith("/.bzEmpty") or op.name == ".bzEmpty"),
+        draft.content_type,
+    )
+
+
+def _draft(row: tuple[Any, ...], spool: Spool) -> Draft:
+    info = json.loads(row[12])
+    draft = Draft(
+        row[0],
+        spool,
+        attributes=from_info(info, fallback_ms=0, is_directory=bool(row[13])),
+        base=version_from_json(row[10]) if row[10] else None,
+        extents=Extents.from_text(row[8]),
+        content_type=row[14],
+        keep=info,
+    )
+    draft.frozen = True
+    return draft
+
+
+def _op(row: tuple[Any, ...], draft: Draft | None) -> Op:
+    op = Op(row[0], Kind(row[2]), row[3], row[4], draft=draft)
+    op.order = row[1]
+    op.after = set(json.loads(row[5]))
+    op.sent_before = bool(row[6])
+    return op
+
+
+def version_to_json(version: FileVersion) -> str:
+    """Write a file version down, to be read by `version_from_json`."""
+    fields = asdict(version)
+    fields["action"] = version.action.value
+    return json.dumps(fields)
+
+
+def version_from_json(text: str) -> FileVersion:
+    """Read what `version_to_json` wrote."""
+    fields = json.loads(text)
+    fields["action"] = Action(fields["action"])
+    if fields["retention"] is not None:
+        fields["retention"] = Retention(**fields["retention"])
+    return FileVersion(**fields)

@@ -1,0 +1,192 @@
+"""A draft: content that was written here and is not in B2 yet, as a map of extents over a base version.
+
+A working draft takes writes. Committing freezes it: what the journal promised to send may not change under
+the sender, so later writes begin a new draft whose base is the frozen one. Knows the files of the spool
+directory; knows neither the tree, nor the order in which drafts are sent.
+"""
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from b2mount.core.errors import LocalStorageError, OutOfSpace
+from b2mount.core.extents import Extents, Origin, Segment
+from b2mount.core.posix import Attributes
+from b2mount.store.store import FileVersion
+
+AUTOMATIC_CONTENT_TYPE = "b2/x-auto"  # B2 chooses by the name's extension
+
+
+def local_error(exc: OSError, doing: str) -> LocalStorageError:
+    """Turn the local disk's error into ours, saying what was being done."""
+    kind = OutOfSpace if exc.errno in (errno.ENOSPC, errno.EDQUOT) else LocalStorageError
+    return kind(f"{doing}: {exc.strerror}")
+
+
+class Spool:
+    """The local file that holds a draft's new bytes, at the draft's own offsets (sparse elsewhere)."""
+
+    __slots__ = ("_fd", "_removed", "path")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+        self._removed = False
+
+    @property
+    def fd(self) -> int:
+        """The open file; made at first use with mode 0600. Raises LocalStorageError."""
+        if self._fd is None:
+            if self._removed:  # opening again would read as zeros what is in B2 by now
+                raise LocalStorageError("the spool file is gone")
+            try:
+                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as exc:
+                raise local_error(exc, "opening the spool") from exc
+        return self._fd
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of *data*. Raises OutOfSpace, LocalStorageError."""
+        view = memoryview(data)
+        try:
+            while view:
+                done = os.pwrite(self.fd, view, offset)
+                view, offset = view[done:], offset + done
+        except OSError as exc:
+            raise local_error(exc, "writing to the spool") from exc
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read exactly *size* bytes; what was never written reads as zeros."""
+        try:
+            data = os.pread(self.fd, size, offset)
+            while len(data) < size:
+                more = os.pread(self.fd, size - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as exc:
+            raise local_error(exc, "reading the spool") from exc
+        return data if len(data) == size else data + bytes(size - len(data))
+
+    def truncate(self, size: int) -> None:
+        """Forget bytes from *size* on, so that growing again shows zeros."""
+        try:
+            os.ftruncate(self.fd, size)
+        except OSError as exc:
+            raise local_error(exc, "truncating the spool") from exc
+
+    def sync(self) -> None:
+        """Wait until the disk has it. Blocks: call in a thread."""
+        if self._fd is not None:
+            try:
+                os.fdatasync(self._fd)
+            except OSError as exc:
+                raise local_error(exc, "syncing the spool") from exc
+
+    def copy_range_from(self, other: "Spool", start: int, end: int) -> None:
+        """Copy bytes [start, end) of another spool to the same place here. Blocks: call in a thread."""
+        try:
+            while start < end:
+                done = os.copy_file_range(other.fd, self.fd, end - start, start, start)
+                if not done:
+                    break
+                start += done
+        except OSError as exc:
+            raise local_error(exc, "copying in the spool") from exc
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def remove(self) -> None:
+        """Close and delete the file; one that is gone already is no error."""
+        self.close()
+        self._removed = True
+        self.path.unlink(missing_ok=True)
+
+
+class Draft:
+    """Content on its way to B2.
+
+    `base` is what the extents' BASE bytes come from; a draft there turns into its version once it is sent.
+    `result` is the version that B2 made of this draft.
+    """
+
+    __slots__ = ("attributes", "base", "content_type", "extents", "frozen", "id", "keep", "result", "spool")
+
+    def __init__(
+        self,
+        draft_id: int,
+        spool: Spool,
+        *,
+        attributes: Attributes,
+        base: "FileVersion | Draft | None" = None,
+        extents: Extents | None = None,
+        content_type: str = AUTOMATIC_CONTENT_TYPE,
+        keep: Mapping[str, str] | None = None,
+    ) -> None:
+        self.id = draft_id
+        self.spool = spool
+        self.attributes = attributes
+        self.base = base
+        self.extents = extents if extents is not None else Extents(size_of(base) if base is not None else 0)
+        self.content_type = content_type
+        self.keep: Mapping[str, str] = keep or {}
+        self.frozen = False
+        self.result: FileVersion | None = None
+
+    @property
+    def size(self) -> int:
+        return self.extents.size
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Take new bytes. Raises OutOfSpace, LocalStorageError; then nothing is marked as written."""
+        assert not self.frozen, "a frozen draft takes no writes"
+        if data:
+            self.spool.write(offset, data)
+            self.extents.write(offset, offset + len(data))
+
+    def resize(self, size: int) -> None:
+        """Truncate or extend."""
+        assert not self.frozen, "a frozen draft keeps its size"
+        if size < self.extents.size and self.extents.dirty_bytes:
+            self.spool.truncate(size)
+        self.extents.resize(size)
+
+    def resolve_base(self) -> "FileVersion | Draft | None":
+        """Return the base, taking a sent draft for the version it became."""
+        while isinstance(self.base, Draft) and self.base.result is not None:
+            self.base = self.base.result
+        return self.base
+
+    @property
+    def only_metadata(self) -> bool:
+        """Whether the content is exactly the base's."""
+        return self.base is not None and self.extents.is_untouched
+
+
+def size_of(content: FileVersion | Draft) -> int:
+    """Return the length in bytes of a version or a draft."""
+    return content.size
+
+
+def local_segments(draft: Draft, start: int, end: int) -> list[tuple[Segment, "Draft | FileVersion | None"]]:
+    """Split [start, end) of a draft into runs, each with the draft or version that holds its bytes.
+
+    NEW runs name the draft whose spool has them, BASE runs the version to fetch from, ZERO runs None.
+    """
+    runs: list[tuple[Segment, Draft | FileVersion | None]] = []
+    for segment in draft.extents.segments(start, end):
+        if segment.origin is Origin.NEW:
+            runs.append((segment, draft))
+        elif segment.origin is Origin.ZERO:
+            runs.append((segment, None))
+        else:
+            base = draft.resolve_base()
+            if isinstance(base, Draft):
+                runs.extend(local_segments(base, segment.start, segment.end))
+            else:
+                runs.append((segment, base))
+    return runs

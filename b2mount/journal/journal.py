@@ -1,0 +1,258 @@
+"""What the file system promises to B2: take changes of names, keep them through a crash, see them sent.
+
+Each change is made in memory at once and recorded; `commit` makes it durable, and a file operation returns
+to its caller only after that. Later changes of a name take the place of earlier ones not sent yet, where
+nothing else builds on them. Knows names and drafts; knows neither inodes nor listings.
+"""
+
+import fcntl
+import itertools
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import trio
+
+from b2mount.core.errors import LocalStorageError
+from b2mount.core.posix import Attributes
+from b2mount.journal.database import Database
+from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft, Spool, local_error
+from b2mount.journal.ops import Kind, Op, OpQueue, State
+from b2mount.journal.uploader import Done, Refused, Send, Uploader
+from b2mount.store.store import FileVersion
+
+log = logging.getLogger("b2mount.journal")
+
+FLATTEN_LIMIT = 256 << 20  # bytes copied between spools to save an upload; a guess: a second of disk time
+
+
+class Journal:
+    """The journal of one scope, locked by the mount that uses it."""
+
+    def __init__(self, directory: Path, *, hard_delete: bool = False) -> None:
+        """Open or create in *directory*. Raises LocalStorageError, also when another mount uses it."""
+        self.directory = directory
+        self._spool_directory = directory / "spool"
+        self._hard_delete = hard_delete
+        self._lock_fd = _lock(directory)
+        try:
+            self._spool_directory.mkdir(mode=0o700, exist_ok=True)
+            self.database = Database(directory / "journal.sqlite")
+        except OSError as exc:
+            raise local_error(exc, f"preparing {directory}") from exc
+        self.queue = OpQueue()
+        self._ids = itertools.count(1)
+        self._garbage: list[Spool] = []
+        self.uploader: Uploader  # set by `start`
+
+    def start(self, send: Send, *, settle: float, width: int, on_done: Done, on_refused: Refused) -> list[Op]:
+        """Make the uploader, and queue what an earlier life left unsent; return that, in order.
+
+        Call once; then run `self.uploader.run` in the mount's nursery.
+        """
+        self.uploader = Uploader(
+            self.queue,
+            self.database,
+            send,
+            settle=settle,
+            width=width,
+            on_done=on_done,
+            on_refused=on_refused,
+        )
+        left = self.database.load(self._spool_path)
+        self._ids = itertools.count(max((op.id for op in left), default=0) + 1)
+        known = {op.id for op in left if op.draft is not None}
+        for path in self._spool_directory.iterdir():
+            if not path.name.isdigit() or int(path.name) not in known:
+                path.unlink()  # written, but neither closed nor synced when the mount died
+        for op in left:
+            self.queue.add(op)
+            self.uploader.submit(op)
+        if left:
+            log.warning("%d changes of an earlier mount are not in B2 yet; sending them now", len(left))
+            self.uploader.hurry_all()
+        return left
+
+    def _spool_path(self, draft_id: int) -> Path:
+        return self._spool_directory / str(draft_id)
+
+    # --- drafts ------------------------------------------------------------------------------------------
+
+    def new_draft(
+        self,
+        attributes: Attributes,
+        *,
+        base: FileVersion | Draft | None = None,
+        content_type: str = AUTOMATIC_CONTENT_TYPE,
+        keep: Mapping[str, str] | None = None,
+    ) -> Draft:
+        """Begin a draft, as a copy of *base* or empty."""
+        draft_id = next(self._ids)
+        return Draft(
+            draft_id,
+            Spool(self._spool_path(draft_id)),
+            attributes=attributes,
+            base=base,
+            content_type=content_type,
+            keep=keep,
+        )
+
+    def discard(self, draft: Draft) -> None:
+        """Forget a draft that was never put."""
+        self._garbage.append(draft.spool)
+
+    async def flatten(self, draft: Draft) -> None:
+        """Free *draft* from an unsent draft it builds on, where copying is cheaper than sending both.
+
+        Afterwards a put of *draft* can take the earlier one's place. Raises OutOfSpace, LocalStorageError.
+        """
+        base = draft.resolve_base()
+        op = self.queue.ops.get(base.id) if isinstance(base, Draft) else None
+        if op is None or not isinstance(base, Draft) or op.state is not State.QUEUED:
+            return
+        if base.extents.dirty_bytes > FLATTEN_LIMIT or isinstance(base.resolve_base(), Draft):
+            return
+        self.uploader.hold(op)
+        try:
+            merged, copies = base.extents.copy(), base.extents.dirty
+            limit = draft.extents.base_limit
+            merged.resize(min(limit, merged.size))
+            for start, end in draft.extents.dirty:
+                merged.write(start, end)
+            merged.resize(draft.extents.size)
+            wanted = _minus([(s, min(e, limit)) for s, e in copies if s < limit], draft.extents.dirty)
+            for start, end in wanted:
+                await trio.to_thread.run_sync(draft.spool.copy_range_from, base.spool, start, end)
+            draft.extents = merged
+            draft.base = base.base
+        finally:
+            self.uploader.submit(op)
+
+    # --- changes of names --------------------------------------------------------------------------------
+
+    def put(self, bucket_id: str, name: str, draft: Draft, *, after: Iterable[Op] = ()) -> Op:
+        """Promise that *name* will hold *draft*, which is frozen from now on."""
+        draft.frozen = True
+        op = Op(draft.id, Kind.PUT, bucket_id, name, draft=draft)
+        op.after = {other.id for other in after}
+        self._supersede(bucket_id, name, op, sparing=draft.resolve_base())
+        self.queue.add(op)
+        if draft.extents.dirty_bytes:
+            self.database.sync_first(draft.spool)
+        self.database.record(op)
+        self.uploader.submit(op)
+        return op
+
+    def hide(self, bucket_id: str, name: str, *, exists: bool, after: Iterable[Op] = ()) -> Op | None:
+        """Promise that *name* will hold nothing; None where nothing has to be sent for it.
+
+        *exists* says whether B2 shows, or may show, a file of that name now.
+        """
+        tail = self.queue.tail(bucket_id, name)
+        if tail is not None and tail.kind is Kind.HIDE:
+            return tail
+        op = Op(next(self._ids), Kind.HIDE, bucket_id, name)
+        op.after = {other.id for other in after}
+        dropped = self._supersede(bucket_id, name, None, sparing=None)
+        exists = exists or any(other.sent_before for other in dropped)
+        if not exists and self.queue.tail(bucket_id, name) is None:
+            return None
+        for other in dropped:
+            other.successor = op
+        self.queue.add(op)
+        self.database.record(op)
+        self.uploader.submit(op)
+        return op
+
+    def update(self, op: Op) -> None:
+        """Write down that the draft's attributes changed, and let the settle time begin anew."""
+        assert op.state is State.QUEUED
+        self.database.record(op)
+        self.uploader.submit(op)
+
+    def move(self, op: Op, bucket_id: str, name: str) -> bool:
+        """Let a queued put go to another name instead; False where it has to be done in two steps."""
+        if op.state is not State.QUEUED or op.sent_before:
+            return False
+        there = self.queue.chain(bucket_id, name)
+        if any(op in self.queue.waited_for(other) for other in there):
+            return False
+        self._supersede(bucket_id, name, op, sparing=None)
+        self.queue.move(op, bucket_id, name)
+        op.order = next(self._ids)
+        self.database.record(op)
+        self.uploader.submit(op)
+        return True
+
+    def _supersede(
+        self, bucket_id: str, name: str, by: Op | None, *, sparing: FileVersion | Draft | None
+    ) -> list[Op]:
+        """Drop the unsent operations at the end of a name's chain that nothing builds on."""
+        dropped: list[Op] = []
+        while (tail := self.queue.tail(bucket_id, name)) is not None:
+            if tail.state is not State.QUEUED or tail is by:
+                break
+            if tail.kind is Kind.HIDE and self._hard_delete:
+                break
+            if tail.draft is not None and (tail.draft is sparing or self.queue.needed_by(tail)):
+                break
+            if tail.sent_before and by is None and tail.kind is Kind.HIDE:
+                break
+            tail.successor = by
+            self.database.forget(tail)
+            self.uploader.take_out(tail, State.DROPPED)
+            if tail.draft is not None:
+                self._garbage.append(tail.draft.spool)
+            dropped.append(tail)
+        return dropped
+
+    async def commit(self) -> None:
+        """Return when every change made so far survives a crash. Raises OutOfSpace, LocalStorageError."""
+        garbage, self._garbage = self._garbage, []
+        await self.database.commit()
+        for spool in garbage:
+            spool.remove()
+
+    # --- looking -----------------------------------------------------------------------------------------
+
+    def pending_bytes(self) -> int:
+        """Count the new bytes that are not in B2 yet."""
+        return sum(op.draft.extents.dirty_bytes for op in self.queue.ops.values() if op.draft is not None)
+
+    def close(self) -> None:
+        """Let go of the files; what is queued stays in them."""
+        self.database.close()
+        for op in self.queue.ops.values():
+            if op.draft is not None:
+                op.draft.spool.close()
+        os.close(self._lock_fd)
+
+
+def _lock(directory: Path) -> int:
+    """Lock a state directory for this process. Raises LocalStorageError where another mount holds it."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise local_error(exc, f"the state directory {directory} cannot be used") from exc
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(fd)
+        raise LocalStorageError(f"another mount of the same scope is using {directory}") from exc
+    return fd
+
+
+def _minus(ranges: list[tuple[int, int]], holes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return *ranges* less *holes*; both sorted and disjoint."""
+    left = ranges
+    for hole_start, hole_end in holes:
+        cut: list[tuple[int, int]] = []
+        for start, end in left:
+            if start < min(end, hole_start):
+                cut.append((start, min(end, hole_start)))
+            if max(start, hole_end) < end:
+                cut.append((max(start, hole_end), end))
+        left = cut
+    return left

@@ -1,0 +1,263 @@
+"""Send what is queued: each operation when its time has come and nothing it waits for is left.
+
+Operations rest for the settle time, so that the chmod, utimes and rename that tools send after close join the
+same upload; whoever waits for B2 (fsync, flush, unmount) takes the rest away. A failed attempt never drops an
+operation: it is tried again, more and more seldom, and says why meanwhile. Knows neither the tree nor B2's
+calls (sender.py does).
+"""
+
+import heapq
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from b2mount.core.errors import (
+    B2MountError,
+    B2Unavailable,
+    CapReached,
+    LocalStorageError,
+    Throttled,
+)
+from b2mount.journal.database import Database
+from b2mount.journal.ops import Op, OpQueue, State
+from b2mount.store.store import FileVersion
+
+log = logging.getLogger("b2mount.journal")
+
+RETRY_FIRST = 2.0  # seconds; doubled each time; a guess between a blip and an outage
+RETRY_LAST = 300.0
+PASSING = (B2Unavailable, Throttled, CapReached, LocalStorageError)  # what time may mend
+
+Send = Callable[[Op], Awaitable[FileVersion | None]]
+Done = Callable[[Op, FileVersion | None], None]
+Refused = Callable[[Op, B2MountError], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An operation that could not be sent, for whoever waited."""
+
+    name: str
+    error: B2MountError
+
+
+class Uploader:
+    """The tasks that empty an `OpQueue`. `run` is the owner; everything else may be called at any time."""
+
+    def __init__(
+        self,
+        queue: OpQueue,
+        database: Database,
+        send: Send,
+        *,
+        settle: float,
+        width: int,
+        on_done: Done,
+        on_refused: Refused,
+    ) -> None:
+        """Prepare; *width* attempts at once, *settle* in seconds.
+
+        *on_done* is told of each operation B2 has carried out, before anybody who waits for it; *on_refused*
+        of each refusal that time will not mend, and says whether the operation is to be given up.
+        """
+        self._queue = queue
+        self._database = database
+        self._send = send
+        self._settle = settle
+        self._on_done = on_done
+        self._on_refused = on_refused
+        self._slots = trio.CapacityLimiter(width)
+        self._heap: list[tuple[float, int]] = []
+        self._wake = trio.Event()
+        self._failures = 0  # attempts that failed so far
+        self._attempt_ended = trio.Event()  # renewed each time one ends
+
+    # --- what the journal says ---------------------------------------------------------------------------
+
+    def submit(self, op: Op) -> None:
+        """Have *op* (already in the queue) sent after the settle time."""
+        op.due = trio.current_time() + self._settle
+        self._schedule(op)
+
+    def hold(self, op: Op) -> None:
+        """Keep *op* from being sent until it is submitted again."""
+        op.due = math.inf
+
+    def hurry(self, op: Op) -> None:
+        """Have *op*, and all that it waits for, sent now."""
+        now = trio.current_time()
+        for current in (op, *self._queue.waited_for(op)):
+            self._hurry(current, now)
+
+    def _hurry(self, op: Op, now: float) -> None:
+        if op.state is State.QUEUED and now < op.due < math.inf:
+            op.due = now
+            self._schedule(op)
+
+    def hurry_all(self) -> None:
+        """Have everything that is queued sent now."""
+        now = trio.current_time()
+        for op in self._queue.ops.values():
+            self._hurry(op, now)
+
+    def take_out(self, op: Op, state: State) -> None:
+        """End *op* as done or dropped, and let go what waited for it."""
+        op.state = state
+        for freed in self._queue.take_out(op):
+            self._schedule(freed)
+        op.finished.set()
+        self._tell_waiters()
+
+    def _tell_waiters(self) -> None:
+        self._attempt_ended.set()
+        self._attempt_ended = trio.Event()
+
+    # --- who waits ---------------------------------------------------------------------------------------
+
+    async def wait(self, op: Op) -> None:
+        """Return when B2 has carried out *op* or whatever took its place.
+
+        Raises the error of the first attempt, at it or at what it waits for, that fails after the call. The
+        wait ends because each attempt does: the store's deadlines hold for it.
+        """
+        began = self._failures
+        self.hurry(op)
+        while True:
+            while op.finished.is_set():
+                if op.successor is None:
+                    return
+                op = op.successor
+                self.hurry(op)
+            failed = self._failed_since(op, began)
+            if failed is not None:
+                raise failed
+            await self._attempt_ended.wait()
+
+    def _failed_since(self, op: Op, began: int) -> B2MountError | None:
+        """Return the error of *op*, or of one that it waits for at any remove, if it failed after *began*."""
+        for current in (op, *self._queue.waited_for(op)):
+            if current.failed_at > began and current.state is State.QUEUED:
+                return current.error
+        return None
+
+    async def wait_all(self, progress: Callable[[int, int], None] | None = None) -> list[Failure]:
+        """Send now all that is queued at the call; return what cannot be, each tried at least once since.
+
+        *progress* is told how many operations and bytes are left, now and then.
+        """
+        began = self._failures
+        goal = set(self._queue.ops.values())
+        self.hurry_all()
+        while True:
+            goal = {last for op in goal if not (last := _last(op)).finished.is_set()}
+            if progress is not None:
+                progress(len(goal), sum(op.draft.extents.dirty_bytes for op in goal if op.draft is not None))
+            if self._failures > began:
+                errors = {op: self._failed_since(op, began) for op in goal}
+                if all(errors.values()):
+                    return [Failure(op.name, error) for op, error in errors.items() if error is not None]
+            if not goal:
+                return []
+            await self._attempt_ended.wait()
+            if len(goal) > 500:
+                await trio.sleep(0.05)  # the round above costs by what is left: not once an operation
+
+    # --- the tasks ---------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Send until cancelled. An attempt under way at that moment ends first where it cannot be undone."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._wake = trio.Event()
+                delay = await self._start_due(nursery)
+                with trio.move_on_after(delay):
+                    await self._wake.wait()
+
+    async def _start_due(self, nursery: trio.Nursery) -> float:
+        """Start what is due; return the seconds until the next operation will be."""
+        while self._heap:
+            due, op_id = self._heap[0]
+            now = trio.current_time()
+            op = self._queue.ops.get(op_id)
+            if op is None or op.due != due or op.state is not State.QUEUED or self._queue.is_blocked(op):
+                heapq.heappop(self._heap)  # gone, moved, or to be scheduled again when freed
+                continue
+            if due > now:
+                return due - now
+            if self._slots.available_tokens < 1:
+                return math.inf  # the attempt that ends wakes us
+            heapq.heappop(self._heap)
+            op.state = State.SENDING
+            self._slots.acquire_on_behalf_of_nowait(op)
+            nursery.start_soon(self._attempt, op)
+        return math.inf
+
+    def _schedule(self, op: Op) -> None:
+        if not self._queue.is_blocked(op):
+            heapq.heappush(self._heap, (op.due, op.id))
+            self._wake.set()
+
+    async def _attempt(self, op: Op) -> None:
+        try:
+            op.attempts += 1
+            if not op.sent_before:
+                op.sent_before = True
+                self._database.record(op)
+                await self._database.commit()
+            version = await self._send(op)
+        except B2MountError as exc:
+            self._failed(op, exc)
+        except Exception as exc:
+            log.exception("sending %s: a bug; it stays queued", op.name)
+            self._failed(op, LocalStorageError(f"a bug in b2mount: {type(exc).__name__}"))
+        else:
+            self._succeeded(op, version)
+            await self._database.commit()
+            if op.draft is not None:
+                op.draft.spool.remove()  # only now: a crash before would have found the row without its bytes
+        finally:
+            self._slots.release_on_behalf_of(op)
+            self._wake.set()
+
+    def _succeeded(self, op: Op, version: FileVersion | None) -> None:
+        if op.error is not None:
+            log.info("%s: sent after %d attempts", op.name, op.attempts)
+        op.error = None
+        if op.draft is not None:
+            op.draft.result = version
+        dependants = self._queue.needed_by(op)
+        self._database.forget(op)
+        for dependant in dependants:
+            self._database.record(dependant)  # their base is a version now
+        self._on_done(op, version)
+        self.take_out(op, State.DONE)
+
+    def _failed(self, op: Op, error: B2MountError) -> None:
+        first = op.error is None or type(op.error) is not type(error)
+        op.error = error
+        op.failed_for_good = not isinstance(error, PASSING)
+        if op.failed_for_good and self._on_refused(op, error):
+            log.error("%s: %s; the change is undone here", op.name, error)
+            self._database.forget(op)
+            op.error = None
+            self.take_out(op, State.DROPPED)
+            return
+        if first:
+            log.warning("%s: not in B2 yet: %s; it stays queued and is tried again", op.name, error)
+        op.state = State.QUEUED
+        op.due = trio.current_time() + min(RETRY_FIRST * 2 ** min(op.attempts - 1, 10), RETRY_LAST)
+        self._database.record(op)
+        self._failures += 1
+        op.failed_at = self._failures
+        self._schedule(op)
+        self._tell_waiters()
+
+
+def _last(op: Op) -> Op:
+    """Return what took the place of *op* in the end, or *op* itself."""
+    while op.successor is not None:
+        op = op.successor
+    return op
