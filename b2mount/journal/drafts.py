@@ -8,6 +8,7 @@ directory; knows neither the tree, nor the order in which drafts are sent.
 import errno
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from b2mount.core.errors import LocalStorageError, OutOfSpace
@@ -77,12 +78,18 @@ class Spool:
             raise local_error(exc, "truncating the spool") from exc
 
     def sync(self) -> None:
-        """Wait until the disk has it. Blocks: call in a thread."""
-        if self._fd is not None:
+        """Wait until the disk has it. Blocks: call in a thread (it uses a descriptor of its own)."""
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
             try:
-                os.fdatasync(self._fd)
-            except OSError as exc:
-                raise local_error(exc, "syncing the spool") from exc
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+        except FileNotFoundError:
+            if not self._removed:  # else the draft was dropped meanwhile
+                raise LocalStorageError("the spool file is gone") from None
+        except OSError as exc:
+            raise local_error(exc, "syncing the spool") from exc
 
     def copy_range_from(self, other: "Spool", start: int, end: int) -> None:
         """Copy bytes [start, end) of another spool to the same place here. Blocks: call in a thread."""
@@ -96,15 +103,19 @@ class Spool:
             raise local_error(exc, "copying in the spool") from exc
 
     def close(self) -> None:
-        if self._fd is not None:
+        """Close the file; reading opens it again."""
+        if self._fd is not None and not self._removed:
             os.close(self._fd)
             self._fd = None
 
     def remove(self) -> None:
-        """Close and delete the file; one that is gone already is no error."""
-        self.close()
+        """Delete the file; who still reads it through an open handle may go on until the spool is dropped."""
         self._removed = True
         self.path.unlink(missing_ok=True)
+
+    def __del__(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
 
 
 class Draft:
@@ -114,7 +125,18 @@ class Draft:
     `result` is the version that B2 made of this draft.
     """
 
-    __slots__ = ("attributes", "base", "content_type", "extents", "frozen", "id", "keep", "result", "spool")
+    __slots__ = (
+        "attributes",
+        "base",
+        "content_type",
+        "extents",
+        "frozen",
+        "id",
+        "keep",
+        "result",
+        "spool",
+        "written_ns",
+    )
 
     def __init__(
         self,
@@ -136,6 +158,7 @@ class Draft:
         self.keep: Mapping[str, str] = keep or {}
         self.frozen = False
         self.result: FileVersion | None = None
+        self.written_ns: int | None = None  # when it was last written to, where that sets the mtime
 
     @property
     def size(self) -> int:
@@ -147,6 +170,12 @@ class Draft:
         if data:
             self.spool.write(offset, data)
             self.extents.write(offset, offset + len(data))
+
+    def settle_mtime(self) -> None:
+        """Let the moment of the last write become the attributes' mtime."""
+        if self.written_ns is not None:
+            self.attributes = replace(self.attributes, mtime_ns=self.written_ns)
+            self.written_ns = None
 
     def resize(self, size: int) -> None:
         """Truncate or extend."""

@@ -133,6 +133,7 @@ class Journal:
 
     def put(self, bucket_id: str, name: str, draft: Draft, *, after: Iterable[Op] = ()) -> Op:
         """Promise that *name* will hold *draft*, which is frozen from now on."""
+        draft.settle_mtime()
         draft.frozen = True
         op = Op(draft.id, Kind.PUT, bucket_id, name, draft=draft)
         op.after = {other.id for other in after}

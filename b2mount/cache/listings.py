@@ -1,0 +1,268 @@
+"""What may still be believed about directories: listings by bucket and directory, for the listing TTL.
+
+Asks B2 when nothing fresh is known, once however many wait; recognises walks and lists them flat; looks
+single names up by themselves where a directory is too large to be listed for one. Own changes are told to it,
+so that they cost no call. Knows names and rows; knows neither inodes nor what is still in the journal.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+from cachetools import LRUCache
+
+from b2mount.cache.listing import Listing, split_flat_rows
+from b2mount.cache.walks import LARGEST_PAGE, FlatListing, Walks, parent_of
+from b2mount.core.names import PLACEHOLDER
+from b2mount.core.scope import Place, list_prefix, place
+from b2mount.store.store import FileVersion, Page, Store
+
+log = logging.getLogger("b2mount.cache")
+
+FIRST_PAGE = 1_000  # rows; one class C transaction
+PAGE_GROWTH = 4  # later pages ask for more rows: the same price a row, fewer round trips
+PROBES_BEFORE_PAGE = 4  # single names asked for before the next page is fetched instead
+MAX_ROWS = 2_000_000  # rows of all listings together; the oldest listings go first
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What B2 shows for one component: a file, something under it, both or neither; true until `until`."""
+
+    file: FileVersion | None
+    folder: FileVersion | None
+    until: float  # seconds, trio's clock
+
+
+class Listings:
+    """All listings of one mount."""
+
+    def __init__(
+        self, store: Store, ttl: float, limit: str, *, on_new: Callable[[str, Listing], None]
+    ) -> None:
+        """Believe what *store* tells for *ttl* seconds. *limit* is the key's prefix.
+
+        *on_new* is called with the bucket and each listing that takes the place of what was known before.
+        """
+        self._store = store
+        self.ttl = ttl
+        self._limit = limit
+        self._on_new = on_new
+        self._cache: LRUCache[tuple[str, str], Listing] = LRUCache(MAX_ROWS, getsizeof=_weight)
+        self._fetching: dict[tuple[str, str], trio.Event] = {}
+        self._walks: dict[str, Walks] = {}
+        self._calls: dict[object, float] = {}  # list calls under way, and when each began
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    def peek(self, bucket_id: str, directory: str) -> Listing | None:
+        """Return the listing if one is fresh, without a call."""
+        listing = self._cache.get((bucket_id, directory))
+        if listing is None or trio.current_time() >= listing.started + self.ttl:
+            return None
+        return listing
+
+    def last_known(self, bucket_id: str, directory: str) -> Listing | None:
+        """Return what was told last, however old."""
+        return self._cache.get((bucket_id, directory))
+
+    def until(self, listing: Listing) -> float:
+        """Return the moment up to which a listing is believed."""
+        return listing.started + self.ttl
+
+    async def get(self, bucket_id: str, directory: str) -> Listing:
+        """Return a fresh listing with at least its first page."""
+        key = (bucket_id, directory)
+        while True:
+            listing = self.peek(bucket_id, directory)
+            if listing is not None:
+                return listing
+            if key not in self._fetching:
+                break
+            await self._fetching[key].wait()
+        self._fetching[key] = trio.Event()
+        try:
+            return await self._fetch(bucket_id, directory)
+        finally:
+            self._fetching.pop(key).set()
+
+    async def extend(self, bucket_id: str, listing: Listing) -> None:
+        """Fetch the next page of an unfinished listing."""
+        pages = listing.pages
+        async with listing.lock:
+            if listing.pages != pages or listing.complete:
+                return
+            limit = min(FIRST_PAGE * PAGE_GROWTH ** min(pages, 3), LARGEST_PAGE)
+            page = await self._list(
+                bucket_id, listing.prefix, start=listing.next_start, delimiter="/", limit=limit
+            )
+            _take(listing, page)
+        key = (bucket_id, listing.directory)
+        if self._cache.get(key) is listing:
+            self._cache[key] = listing  # its weight has grown
+
+    async def get_complete(self, bucket_id: str, directory: str) -> Listing:
+        """Return a fresh listing with all its pages."""
+        listing = await self.get(bucket_id, directory)
+        while not listing.complete:
+            await self.extend(bucket_id, listing)
+        return listing
+
+    async def find(self, bucket_id: str, directory: str, component: str) -> Found:
+        """Say what B2 shows for one component of a directory, at the price of at most two calls."""
+        listing = await self.get(bucket_id, directory)
+        file_key, folder_key = component, component + "/"
+        while not (self._settled(listing, file_key) and self._settled(listing, folder_key)):
+            listing.probes += 1
+            if listing.probes % (PROBES_BEFORE_PAGE + 1) == 0:
+                await self.extend(bucket_id, listing)
+            else:
+                await self._probe(bucket_id, listing, component)
+        return Found(_row(listing, file_key), _row(listing, folder_key), self.until(listing))
+
+    async def get_marker(self, bucket_id: str, directory: str) -> FileVersion | None:
+        """Return the placeholder that holds a directory's attributes; None where it has none."""
+        listing = await self.get(bucket_id, directory)
+        if not listing.knows_marker and not self._settled(listing, PLACEHOLDER):
+            name = directory + PLACEHOLDER
+            page = await self._list(bucket_id, name, limit=1)
+            row = page.rows[0] if page.rows and page.rows[0].name == name else None
+            listing.marker = row if row is not None and row.size == 0 else None
+            listing.probed[PLACEHOLDER] = (row, trio.current_time())
+        return listing.marker
+
+    def oldest_call(self) -> float:
+        """Return when the oldest list call under way began; infinity where there is none.
+
+        An own change that B2 carried out before that is in every answer that is still to come.
+        """
+        return min(self._calls.values(), default=math.inf)
+
+    def apply(self, bucket_id: str, name: str, version: FileVersion | None) -> None:
+        """Take note of an own change: *name* (a directory ends in `/`) now holds *version*, or nothing."""
+        directory = parent_of(name) or ""
+        listing = self._cache.get((bucket_id, directory))
+        if listing is None:
+            return
+        key = name[len(directory) :]
+        if key == PLACEHOLDER:
+            listing.marker = version
+        elif version is None:
+            listing.drop(key)
+        else:
+            listing.put(key, version)
+
+    def forget(self, bucket_id: str, directory: str) -> None:
+        """Believe nothing any more about a directory and all under it."""
+        for known_bucket, known in list(self._cache):
+            if known_bucket == bucket_id and known.startswith(directory):
+                del self._cache[known_bucket, known]
+
+    # --- asking ------------------------------------------------------------------------------------------
+
+    async def _list(
+        self,
+        bucket_id: str,
+        prefix: str,
+        *,
+        start: str | None = None,
+        delimiter: str | None = None,
+        limit: int,
+    ) -> Page:
+        call = object()
+        self._calls[call] = trio.current_time()
+        try:
+            return await self._store.list_names(
+                bucket_id, prefix, start=start, delimiter=delimiter, limit=limit
+            )
+        finally:
+            del self._calls[call]
+
+    async def _fetch(self, bucket_id: str, directory: str) -> Listing:
+        inside = place(directory, self._limit) is Place.INSIDE
+        flat = (
+            self._walk_of(bucket_id).on_miss(directory, self._top(), trio.current_time()) if inside else None
+        )
+        if flat is not None:
+            listing = await self._fetch_flat(bucket_id, flat, directory)
+            if listing is not None:
+                return listing
+        prefix = list_prefix(directory, self._limit)
+        listing = Listing(directory, prefix, trio.current_time())
+        page = await self._list(bucket_id, prefix, delimiter="/", limit=FIRST_PAGE)
+        _take(listing, page)
+        self._keep(bucket_id, listing)
+        return listing
+
+    async def _fetch_flat(self, bucket_id: str, flat: FlatListing, wanted: str) -> Listing | None:
+        """List a subtree from *wanted* on; None where the page did not reach its end."""
+        started = trio.current_time()
+        page = await self._list(
+            bucket_id, list_prefix(flat.root, self._limit), start=flat.start, limit=flat.limit
+        )
+        listings = split_flat_rows(
+            flat.root, list(page.rows), start=flat.start, next_start=page.next_name, started=started
+        )
+        covered = page.next_name is None or not page.next_name.startswith(wanted)
+        if covered and wanted not in listings:
+            empty = Listing(wanted, wanted, started)
+            empty.complete = True
+            listings[wanted] = empty
+        for listing in listings.values():
+            if self.peek(bucket_id, listing.directory) is None:
+                self._keep(bucket_id, listing)
+        self._walk_of(bucket_id).on_answer(
+            flat, covered=covered, reached_end=page.next_name is None, now=trio.current_time()
+        )
+        return listings.get(wanted)
+
+    async def _probe(self, bucket_id: str, listing: Listing, component: str) -> None:
+        """Ask for one component: `name`, and what begins with `name/`, mostly in one call."""
+        name = listing.directory + component
+        now = trio.current_time()
+        page = await self._list(bucket_id, name, delimiter="/", limit=FIRST_PAGE)
+        rows = {row.name: row for row in page.rows}
+        listing.probed[component] = (rows.get(name), now)
+        folder = rows.get(name + "/")
+        if folder is None and page.next_name is not None and page.next_name <= name + "/":
+            page = await self._list(bucket_id, name + "/", delimiter="/", limit=1)
+            folder = FileVersion(name + "/", "", 0, 0) if page.rows else None
+        listing.probed[component + "/"] = (folder, now)
+
+    def _settled(self, listing: Listing, key: str) -> bool:
+        if listing.knows(key):
+            return True
+        probe = listing.probed.get(key)
+        return probe is not None and trio.current_time() < probe[1] + self.ttl
+
+    def _keep(self, bucket_id: str, listing: Listing) -> None:
+        self._cache[bucket_id, listing.directory] = listing
+        self._on_new(bucket_id, listing)
+
+    def _walk_of(self, bucket_id: str) -> Walks:
+        return self._walks.setdefault(bucket_id, Walks(self.ttl))
+
+    def _top(self) -> str:
+        return self._limit[: self._limit.rfind("/") + 1] if not self._limit.endswith("/") else self._limit
+
+
+def _take(listing: Listing, page: Page) -> None:
+    for row in page.rows:
+        listing.add(row)
+    listing.next_start = page.next_name
+    listing.complete = page.next_name is None
+    listing.pages += 1
+
+
+def _row(listing: Listing, key: str) -> FileVersion | None:
+    if key in listing.rows:
+        return listing.rows[key]
+    probe = listing.probed.get(key)
+    return probe[0] if probe is not None else None
+
+
+def _weight(listing: Listing) -> int:
+    return min(len(listing) + 1, MAX_ROWS // 4)
