@@ -36,14 +36,22 @@ class Remark:
     is_suspicion: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Credentials:
     """One application key, clean, and where it was found. Shows its secret in no text of its own."""
 
     key_id: str
-    key: str = field(repr=False)
+    key: str
     source: str
-    remarks: tuple[Remark, ...] = field(default=(), repr=False, compare=False)
+    remarks: tuple[Remark, ...] = field(default=(), compare=False)
+
+    @property
+    def shown_id(self) -> str:
+        """Return the key ID for people to read, unless it may be a secret put in its place."""
+        return self.key_id if shape_of(self.key_id) in _SAFE_TO_SHOW else "(not shown: it is no key ID)"
+
+    def __repr__(self) -> str:
+        return f"Credentials(key_id={self.shown_id!r}, source={self.source!r})"
 
 
 def make_credentials(key_id: str, key: str, source: str) -> Credentials:
@@ -139,6 +147,7 @@ _SHAPES = (
 )
 _SECRETS = (Shape.KEY, Shape.MASTER_KEY, Shape.CUT_KEY)
 _IDS = (Shape.KEY_ID, Shape.MASTER_KEY_ID, Shape.ACCOUNT_ID)
+_SAFE_TO_SHOW = (*_IDS, Shape.BUCKET_ID)
 
 
 def shape_of(text: str) -> Shape:

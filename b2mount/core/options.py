@@ -31,3 +31,4 @@ class MountOptions:
     umask: int | None = None  # taken from modes that have none stored; None: 0o022
     hard_delete: bool = False
     write_through: bool = False
+    kernel_options: tuple[str, ...] = ()  # flags of mount(8) that are passed on to the kernel, e.g. "noexec"

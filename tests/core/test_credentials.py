@@ -182,6 +182,11 @@ def test_the_secret_is_in_no_text_about_the_credentials() -> None:
     assert KEY_ID in repr(credentials)
 
 
+@pytest.mark.parametrize("secret", [KEY, KEY[:-3], MASTER_KEY, MASTER_KEY[:-1], "0" + KEY])
+def test_a_secret_in_the_place_of_the_key_id_is_not_shown_either(secret: str) -> None:
+    assert secret not in repr(make_credentials(secret, KEY_ID, "a test"))
+
+
 def test_credentials_are_the_clean_text_and_survive_being_passed_on() -> None:
     credentials = make_credentials(f" {KEY_ID}\n", f"\u200b{KEY}", "a test")
     assert credentials == Credentials(KEY_ID, KEY, "a test")

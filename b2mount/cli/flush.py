@@ -1,0 +1,120 @@
+"""`b2mount flush` and `b2mount unmount`: wait until what was written is in B2, and say so if it cannot be."""
+
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from b2mount.cli import units
+from b2mount.cli.control import ask
+from b2mount.cli.mount_words import parse_path
+from b2mount.cli.mountpoints import find_our_mount, is_dead
+from b2mount.cli.report import Exit, Failure, printable, say_error
+from b2mount.cli.status import show_pending
+
+POLL_SECONDS = 0.05
+FAILURES_SHOWN = 20
+
+_mountpoint = click.argument("mountpoint", callback=units.reading(parse_path))
+_timeout = click.option(
+    "--timeout",
+    callback=units.reading(units.parse_duration),
+    metavar="TIME",
+    help="Give up after this long.",
+)
+
+
+@click.command(short_help="Wait until everything written is in B2.")
+@_mountpoint
+@_timeout
+def flush(mountpoint: Path, timeout: float | None) -> int:
+    """\b
+    b2mount flush /mnt/photos && echo all is in B2
+    b2mount flush --timeout 10m /mnt/photos
+
+    Return when everything written so far is in B2; exit status 4 if something cannot be, or not in time.
+    """
+    return _settle(mountpoint, {"op": "flush", "timeout": timeout})
+
+
+@click.command(short_help="Flush, then unmount.")
+@_mountpoint
+@_timeout
+@click.option("--force", is_flag=True, help="Unmount also if something is unsent; it is kept and sent later.")
+def unmount(mountpoint: Path, timeout: float | None, force: bool) -> int:
+    """\b
+    b2mount unmount /mnt/photos
+    b2mount unmount --force --timeout 30s /mnt/photos
+
+    Wait until everything written is in B2, then unmount.
+
+    If something cannot be sent the mount stays, with exit status 4. With --force it ends all the same: what
+    is unsent stays in the state directory and is sent by the next mount.
+    """
+    if force and is_dead(mountpoint):
+        return _detach_dead(mountpoint)
+    result = _settle(mountpoint, {"op": "unmount", "timeout": timeout, "force": force})
+    if result == Exit.FINE or force:
+        _wait_until_gone(mountpoint)
+    return result
+
+
+def _settle(mountpoint: Path, request: Mapping[str, Any]) -> int:
+    """Send the request and show its progress; return the exit status, having named what is not in B2."""
+    progress = _Progress()
+    last: dict[str, Any] = {}
+    try:
+        for last in ask(mountpoint, request, quick=False):
+            if not last.get("done"):
+                progress.show(show_pending(last.get("pending_files", 0), last.get("pending_bytes", 0)))
+    finally:
+        progress.clear()
+    if last.get("ok"):
+        return Exit.FINE
+    failed = last.get("failed") or []
+    for item in failed[:FAILURES_SHOWN]:
+        say_error(f"{item.get('name')} is not in B2: {item.get('error')}")
+    what = f"{units.show_count(len(failed), 'file')} could not be sent" if failed else "the time is over"
+    raise Failure(
+        f"not everything is in B2: {what}",
+        f"b2mount status {shlex.quote(str(mountpoint))} shows what waits; it is kept and tried again",
+        status=Exit.UNSENT,
+    )
+
+
+def _wait_until_gone(mountpoint: Path) -> None:
+    """Wait until the kernel no longer lists the mount, so that the next command sees the bare directory."""
+    while find_our_mount(mountpoint) is not None:
+        time.sleep(POLL_SECONDS)
+
+
+def _detach_dead(mountpoint: Path) -> int:
+    """Clean up after a mount whose program has ended; there is nobody left to flush."""
+    done = subprocess.run(
+        ["fusermount3", "-u", "-z", str(mountpoint)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise Failure(f"{mountpoint} cannot be unmounted: {done.stderr.strip()}", "unmount it as root")
+    return Exit.FINE
+
+
+class _Progress:
+    """One line on a terminal that is written over; nothing where nobody watches."""
+
+    def __init__(self) -> None:
+        self._is_shown = False
+        self._is_terminal = sys.stderr.isatty()
+
+    def show(self, text: str) -> None:
+        if self._is_terminal:
+            click.echo(f"\r\x1b[K{printable(text)}", err=True, nl=False)
+            self._is_shown = True
+
+    def clear(self) -> None:
+        if self._is_shown:
+            click.echo("\r\x1b[K", err=True, nl=False)

@@ -1,0 +1,155 @@
+"""`b2mount mount`: from words to one running mount."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from b2mount.cli import units
+from b2mount.cli.credentials import Search, explain_refusal, find_credentials
+from b2mount.cli.daemon import run_in_background
+from b2mount.cli.mount_words import (
+    LOG_LEVELS,
+    VALUES,
+    UnknownWord,
+    make_options,
+    parse_endpoint,
+    parse_o,
+    parse_path,
+)
+from b2mount.cli.mountpoints import check_machine, check_mountpoint
+from b2mount.cli.report import Exit, Failure
+from b2mount.core.credentials import Credentials
+from b2mount.core.errors import KeyExpired, KeyRejected, KeyRevoked
+from b2mount.core.options import MountOptions
+from b2mount.core.places import choose_places
+
+ENDPOINT_VARIABLE = "B2MOUNT_ENDPOINT"
+DEFAULT_LOG_LEVEL = "info"
+
+
+def _valued(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
+    """Make the flag of one word of `VALUES`."""
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        name,
+        callback=units.reading(VALUES[name]),
+        metavar=metavar,
+        help=text,
+    )
+
+
+def _switch(name: str, text: str) -> Callable[[Any], Any]:
+    return click.option(f"--{name.replace('_', '-')}", name, is_flag=True, default=None, help=text)
+
+
+@click.command(short_help="Mount what the key may see.")
+@click.argument("words", nargs=-1, metavar="[SOURCE] MOUNTPOINT")
+@click.option("-o", "o_words", multiple=True, metavar="WORD[,WORD=VALUE...]", help="As mount(8) passes it.")
+@_switch("read_only", "Change nothing in B2.")
+@_valued("credentials", "FILE", "Read the key from this file.")
+@_valued("profile", "NAME", "Read the key from ~/.config/b2mount/NAME.toml or /etc/b2mount/NAME.toml.")
+@_valued("endpoint", "URL", f"Where to authorize, if not at Backblaze; also ${ENDPOINT_VARIABLE}.")
+@_valued("ca_file", "FILE", "Trust these certificate authorities as well.")
+@_valued("cache_dir", "DIR", "Block cache; may be deleted at any time.")
+@_valued("cache_size", "SIZE", "Limit of the block cache on disk.  [10G]")
+@_valued("memory_size", "SIZE", "Limit of the block cache in memory.  [128M]")
+@_valued("state_dir", "DIR", "What is written and not yet in B2; never delete it.")
+@_valued("listing_ttl", "TIME", "How long to believe a listing.  [60s]")
+@_valued("io_timeout", "TIME", "Give up a call to B2 after this long.  [60s]")
+@_valued("settle", "TIME", "Wait this long after the last change before uploading.  [1s]")
+@_valued("uploads", "N", "Uploads at once.  [16]")
+@_valued("downloads", "N", "Downloads at once.  [16]")
+@_switch("allow_other", "Let other users in.")
+@_valued("uid", "USER", "Owner of what has none stored.")
+@_valued("gid", "GROUP", "Group of what has none stored.")
+@_valued("umask", "MASK", "Permissions to take from what has none stored.  [022]")
+@_switch("hard_delete", "Delete versions for good instead of hiding the name.")
+@_switch("write_through", "Let close() wait until B2 has the file.")
+@click.option("--log-level", type=click.Choice(LOG_LEVELS), help=f"[{DEFAULT_LOG_LEVEL}]")
+@click.option("--daemon", is_flag=True, help="Return when the mount works; serve it in the background.")
+def mount(words: tuple[str, ...], o_words: tuple[str, ...], daemon: bool, **flags: Any) -> int:
+    """\b
+    b2mount mount /mnt/b2                       what the key decides
+    b2mount mount photos/2024 /mnt/photos       a part of a bucket
+    b2mount mount --daemon --read-only archive /mnt/archive
+
+    Mount SOURCE (BUCKET[/PREFIX]) on the directory MOUNTPOINT; without SOURCE the key decides.
+
+    Stays in the foreground. SIGTERM or Ctrl-C uploads what is pending, unmounts and ends with status 0.
+    """
+    source, mountpoint = _split_places(words)
+    said = {**read_o(o_words), **{name: value for name, value in flags.items() if value is not None}}
+    return mount_as_said(source, mountpoint, said, daemon=daemon)
+
+
+def mount_as_said(source: str | None, mountpoint: Path, said: dict[str, Any], *, daemon: bool) -> int:
+    """Check what can be checked up front, find the key and serve the mount; return the exit status."""
+    if "endpoint" not in said:
+        said = {**said, "endpoint": read_endpoint()}
+    options = make_options(mountpoint, source, said)
+    check_mountpoint(mountpoint, nonempty=said.get("nonempty", False))
+    check_machine(allow_other=options.allow_other, uid=os.geteuid())
+    credentials = find_credentials(
+        Search(os.environ, Path.home(), file=said.get("credentials"), profile=said.get("profile"))
+    )
+    serve = functools.partial(_serve, options, credentials, said.get("log_level", DEFAULT_LOG_LEVEL))
+    if not daemon:
+        return serve(functools.partial(_say_ready, options))
+    places = choose_places(
+        state_dir=options.state_dir, cache_dir=options.cache_dir, environ=os.environ, home=Path.home()
+    )
+    return run_in_background(serve, log_file=places.state / "b2mount.log")
+
+
+def read_endpoint() -> str | None:
+    """Read the endpoint from the environment."""
+    value = os.environ.get(ENDPOINT_VARIABLE, "")
+    try:
+        return parse_endpoint(value) if value else None
+    except ValueError as error:
+        raise Failure(f"${ENDPOINT_VARIABLE}: {error}", status=Exit.USAGE) from None
+
+
+def read_o(o_words: Sequence[str], *, sloppy: bool = False) -> dict[str, Any]:
+    """Read all that was said with `-o`. Raises Failure (usage)."""
+    try:
+        return parse_o(",".join(o_words), sloppy=sloppy)
+    except UnknownWord as error:
+        raise Failure(str(error), error.hint, status=Exit.USAGE) from None
+    except ValueError as error:
+        raise Failure(str(error), status=Exit.USAGE) from None
+
+
+def _split_places(words: tuple[str, ...]) -> tuple[str | None, Path]:
+    if not 1 <= len(words) <= 2:
+        said = "no MOUNTPOINT was given" if not words else "more than SOURCE and MOUNTPOINT were given"
+        raise Failure(said, "b2mount mount [SOURCE] MOUNTPOINT", status=Exit.USAGE)
+    return (words[0] if len(words) == 2 else None), parse_path(words[-1])
+
+
+def _serve(
+    options: MountOptions, credentials: Credentials, log_level: str, on_ready: Callable[[], None]
+) -> int:
+    """Serve the mount until it ends. The import is late: it is slow, and the daemon must fork before it."""
+    try:
+        from b2mount.mount import run
+    except ImportError as error:
+        if error.name != "pyfuse3":
+            raise
+        raise Failure(f"FUSE cannot be used: {error}", "install the packages fuse3 and libfuse3") from None
+    try:
+        return run(options, credentials, log_level=log_level, on_ready=on_ready)
+    except (KeyRejected, KeyExpired, KeyRevoked) as error:
+        raise explain_refusal(error, credentials) from None
+
+
+def _say_ready(options: MountOptions) -> None:
+    if sys.stderr.isatty():
+        click.echo(
+            f"b2mount: {options.mountpoint} is ready; Ctrl-C uploads what is pending and ends it", err=True
+        )

@@ -1,0 +1,118 @@
+"""What lies at a directory that is, was or will be a mount point.
+
+Asks the kernel, never the program that serves a mount.
+"""
+
+import errno
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from b2mount.cli.report import Failure
+
+MOUNT_TYPE = "fuse.b2mount"
+FUSE_DEVICE = Path("/dev/fuse")
+FUSE_CONFIGURATION = Path("/etc/fuse.conf")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One row of the kernel's table of mounts."""
+
+    mountpoint: str
+    kind: str
+    source: str
+
+
+def read_mounts() -> list[Mount]:
+    """Read the table of mounts, oldest first. Source: proc(5), /proc/PID/mountinfo."""
+    return parse_mountinfo(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+
+
+def parse_mountinfo(text: str) -> list[Mount]:
+    """Read rows of mountinfo; octal escapes become the characters they stand for."""
+    mounts = []
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        kind, source = after.split(" ")[:2]
+        mounts.append(Mount(_unescape(before.split(" ")[4]), kind, _unescape(source)))
+    return mounts
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def find_our_mount(mountpoint: Path) -> Mount | None:
+    """Return the b2mount mount at exactly this directory, if there is one."""
+    where = os.path.realpath(mountpoint)
+    matches = [mount for mount in read_mounts() if mount.mountpoint == where]
+    return matches[-1] if matches and matches[-1].kind == MOUNT_TYPE else None
+
+
+def is_dead(mountpoint: Path) -> bool:
+    """Say whether the program that served a FUSE mount here has ended without unmounting."""
+    try:
+        mountpoint.stat()
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
+def dead_mount(mountpoint: Path) -> Failure:
+    """Say that a mount is dead, and how to clean up."""
+    return Failure(
+        f"{mountpoint} is a dead mount: the program that served it has ended",
+        f"fusermount3 -u {shlex.quote(str(mountpoint))} (as root: umount), then mount again;"
+        " what was not yet sent is kept and sent by the next mount",
+    )
+
+
+def check_mountpoint(mountpoint: Path, *, nonempty: bool) -> None:
+    """Refuse a directory that cannot or should not be mounted on. Raises Failure."""
+    quoted = shlex.quote(str(mountpoint))
+    if is_dead(mountpoint):
+        raise dead_mount(mountpoint)
+    if find_our_mount(mountpoint) is not None:
+        raise Failure(f"{mountpoint} is a b2mount mount already", f"b2mount unmount {quoted} ends it")
+    try:
+        is_empty = not os.listdir(mountpoint)  # noqa: PTH208 (reads the directory itself, not a path under it)
+    except FileNotFoundError:
+        raise Failure(f"{mountpoint} does not exist", f"mkdir -p {quoted}") from None
+    except NotADirectoryError:
+        raise Failure(f"{mountpoint} is not a directory", "a mount point is an empty directory") from None
+    except OSError as error:
+        raise Failure(
+            f"{mountpoint} cannot be used: {error.strerror}", "choose a directory of your own"
+        ) from None
+    if os.geteuid() != 0 and not os.access(mountpoint, os.W_OK):
+        raise Failure(f"{mountpoint} is not yours to mount on", "choose a directory that you may write to")
+    if not is_empty and not nonempty:
+        raise Failure(
+            f"{mountpoint} is not empty, and a mount would cover what is in it",
+            "choose an empty directory, or say -o nonempty",
+        )
+
+
+def check_machine(*, allow_other: bool, uid: int) -> None:
+    """Refuse what this machine's FUSE would refuse later with less to say. Raises Failure."""
+    if not FUSE_DEVICE.exists():
+        raise Failure(
+            f"this machine has no {FUSE_DEVICE}",
+            "modprobe fuse; a container needs --device /dev/fuse --cap-add SYS_ADMIN",
+        )
+    if allow_other and uid != 0 and not _allows_others(FUSE_CONFIGURATION):
+        raise Failure(
+            "only root may say allow_other here",
+            f"root can add a line user_allow_other to {FUSE_CONFIGURATION}",
+        )
+
+
+def _allows_others(configuration: Path) -> bool:
+    try:
+        lines = configuration.read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(line.strip() == "user_allow_other" for line in lines)
