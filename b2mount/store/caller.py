@@ -1,0 +1,274 @@
+"""How one call to B2 is made: with the account's token, in a thread, within its time, its failure explained.
+
+Knows nothing of what the calls mean, nor b2sdk: it is given the maker of b2sdk's raw API. Each request is
+sent once, or twice where B2 asks for a new authorization; other retries are retry.py's matter.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import trio
+
+from b2mount import __version__
+from b2mount.core.errors import B2MountError, LocalStorageError, RefusedByB2
+from b2mount.core.grant import Capability, Grant, parse_authorize_reply
+from b2mount.core.replies import CallFailed, Fault, Reply, Verdict, failure_behind
+from b2mount.store.authorization import Access, AccessKeeper
+from b2mount.store.counting import Counters
+from b2mount.store.deadline import seconds_left
+from b2mount.store.store import Progress
+from b2mount.store.transport import Transport
+from b2mount.store.upload_urls import UploadUrl, UploadUrls, leaves_url_good
+from b2mount.store.wire import Limits, Wire
+
+log = logging.getLogger("b2mount.store")
+
+PRODUCTION = "https://api.backblazeb2.com"
+COPY_SECONDS = 1200.0  # b2sdk's limit for a copy inside B2, which may take minutes for 5 GB
+SKEW_SECONDS = 600.0  # b2sdk's limit for a clock that is wrong
+T = TypeVar("T")
+
+
+class KeyPair(Protocol):
+    """Credentials, as core/credentials.py holds them."""
+
+    @property
+    def key_id(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+
+
+def _unheeded(_: int) -> None:
+    return None
+
+
+class Caller:
+    """Owns the authorization, the connections, the upload URLs and the threads of one key."""
+
+    def __init__(
+        self,
+        raw_api: Callable[[Transport], Any],
+        credentials: KeyPair,
+        *,
+        endpoint: str | None = None,
+        ca_file: str | None = None,
+        uploads: int = 16,
+        downloads: int = 16,
+        calls: int = 16,
+        counters: Counters | None = None,
+        environment: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.time,
+        copy_seconds: float = COPY_SECONDS,
+    ) -> None:
+        self._raw_api = raw_api
+        self._credentials = credentials
+        self._realm = (endpoint or PRODUCTION).rstrip("/")
+        self._clock = clock
+        self._copy_seconds = copy_seconds
+        self.counters = counters or Counters()
+        self._wire = Wire(user_agent=f"b2mount/{__version__}", environment=environment, ca_file=ca_file)
+        self._keeper = AccessKeeper(self._authorize_once, now_ms=self.server_ms)
+        self.urls = UploadUrls()
+        self._upload_limit = trio.CapacityLimiter(uploads)
+        self.download_limit = trio.CapacityLimiter(downloads)
+        self._call_limit = trio.CapacityLimiter(calls)
+        self.skew_seconds = 0.0  # B2's clock minus ours, as of the last authorization
+
+    def server_ms(self) -> int:
+        """Return B2's time in milliseconds since the epoch, as far as known."""
+        return int((self._clock() + self.skew_seconds) * 1000)
+
+    # --- authorization ----------------------------------------------------------------------------------
+
+    @property
+    def grant(self) -> Grant:
+        """What the key opens. Raises RuntimeError before the first authorization."""
+        access = self._keeper.latest
+        if access is None:
+            raise RuntimeError("the store is not authorized yet")
+        return access.grant
+
+    async def authorize(self) -> Grant:
+        """Authorize (again), also where B2 refused the key a moment ago."""
+        return (await self._keeper.renew(self._keeper.latest, even_if_refused=True)).grant
+
+    async def _authorize_once(self) -> Access:
+        def work(raw: Any, transport: Transport) -> Access:
+            try:
+                reply = raw.authorize_account(self._realm, self._credentials.key_id, self._credentials.key)
+            finally:
+                self._note_skew(transport.server_seconds)
+            try:
+                storage = reply["apiInfo"]["storageApi"]
+                return Access(
+                    grant=parse_authorize_reply(reply),
+                    token=str(reply["authorizationToken"]),
+                    api_url=str(storage["apiUrl"]),
+                    download_url=str(storage["downloadUrl"]),
+                )
+            except (KeyError, TypeError, ValueError) as exc:
+                raise RefusedByB2(f"{self._realm} does not answer as B2 does: {exc}") from None
+
+        try:
+            return await self.thread("b2_authorize_account", "", work, abandon=True)
+        except B2MountError as exc:
+            if abs(self.skew_seconds) <= SKEW_SECONDS:
+                raise
+            minutes = f"{-self.skew_seconds / 60:+.0f} minutes"
+            raise type(exc)(f"{exc}; this machine's clock is off by {minutes}") from exc.__cause__
+
+    def _note_skew(self, server_seconds: float | None) -> None:
+        if server_seconds is None:
+            return
+        before, self.skew_seconds = self.skew_seconds, server_seconds - self._clock()
+        if abs(before) <= SKEW_SECONDS < abs(self.skew_seconds):
+            log.warning("this machine's clock is %+.0f minutes off B2's", -self.skew_seconds / 60)
+
+    # --- how a call is made -----------------------------------------------------------------------------
+
+    async def thread(
+        self,
+        call: str,
+        target: str,
+        work: Callable[[Any, Transport], T],
+        *,
+        abandon: bool,
+        limiter: trio.CapacityLimiter | None = None,
+        limits: Callable[[], Limits] | None = None,
+        progress: Progress = _unheeded,
+    ) -> T:
+        """Run *work* with b2sdk's raw API in a thread; turn what goes wrong into our errors."""
+
+        def run() -> T:
+            transport = Transport(
+                self._wire,
+                self.counters,
+                call,
+                (limits or self.whole_limits)(),
+                progress=progress,
+                check=trio.from_thread.check_cancelled,
+            )
+            try:
+                return work(self._raw_api(transport), transport)
+            except CallFailed as exc:
+                raise exc.failure.error(target) from exc
+
+        return await trio.to_thread.run_sync(
+            run, abandon_on_cancel=abandon, limiter=limiter or self._call_limit
+        )
+
+    async def call(
+        self,
+        call: str,
+        target: str,
+        work: Callable[[Any, Access, Transport], T],
+        *,
+        abandon: bool = False,
+        limiter: trio.CapacityLimiter | None = None,
+        limits: Callable[[], Limits] | None = None,
+    ) -> T:
+        """Make a call with the account's token; once more with a new one where B2 no longer takes it."""
+        access = await self._keeper.current()
+        for is_last in (False, True):
+            current = access
+
+            def with_access(raw: Any, transport: Transport, current: Access = current) -> T:
+                return work(raw, current, transport)
+
+            try:
+                return await self.thread(
+                    call, target, with_access, abandon=abandon, limiter=limiter, limits=limits
+                )
+            except B2MountError as exc:
+                failure = failure_behind(exc)
+                if is_last or failure is None or failure.verdict is not Verdict.REAUTHORIZE:
+                    raise
+                if code_behind(exc) is None and not access.grant.has(Capability.READ_FILES):
+                    raise  # the answer to HEAD tells no reason, and this one is plain
+            access = await self._keeper.renew(access)
+        raise AssertionError("unreachable")
+
+    def whole_limits(self) -> Limits:
+        left = seconds_left()
+        return Limits(left, time.monotonic() + left)
+
+    def copy_limits(self) -> Limits:
+        left = max(seconds_left(), self._copy_seconds)
+        return Limits(left, time.monotonic() + left)
+
+    def download_limits(self) -> Limits:
+        left = seconds_left()  # half of it for one silence, so that there is time for a second try
+        return Limits(max(left / 2, min(left, 5.0)), time.monotonic() + left)
+
+    def _upload_limits(self) -> Limits:
+        return Limits(seconds_left())
+
+    # --- uploads ----------------------------------------------------------------------------------------
+
+    async def upload(
+        self,
+        call: str,
+        owner: str,
+        target: str,
+        work: Callable[[Any, UploadUrl, Transport], T],
+        progress: Progress | None,
+    ) -> T:
+        """Upload through a URL of *owner*'s pile, which gets it back unless the upload says it is spent."""
+        url = self.urls.take(owner) or await self._new_url(call, owner, target)
+        keep = False
+
+        def with_url(raw: Any, transport: Transport) -> T:
+            try:
+                return work(raw, url, transport)
+            except (OSError, EOFError) as exc:  # from the body: those of sockets never get here
+                raise LocalStorageError(f"{target}: cannot read what is to be sent: {exc}") from None
+
+        try:
+            result = await self.thread(
+                call,
+                target,
+                with_url,
+                abandon=False,
+                limiter=self._upload_limit,
+                limits=self._upload_limits,
+                progress=progress or _unheeded,
+            )
+            keep = True
+            return result
+        except B2MountError as exc:
+            failure = failure_behind(exc)
+            keep = failure is not None and leaves_url_good(failure)
+            raise
+        finally:
+            if keep:
+                self.urls.put_back(owner, url)
+
+    async def _new_url(self, call: str, owner: str, target: str) -> UploadUrl:
+        def work(raw: Any, access: Access, transport: Transport) -> UploadUrl:
+            get = raw.get_upload_url if call == "b2_upload_file" else raw.get_upload_part_url
+            reply = get(access.api_url, access.token, owner)
+            try:
+                return UploadUrl(str(reply["uploadUrl"]), str(reply["authorizationToken"]))
+            except KeyError as exc:
+                raise transport.failed(Fault.ODD_REPLY, f"no {exc}") from None
+
+        name = "b2_get_upload_url" if call == "b2_upload_file" else "b2_get_upload_part_url"
+        return await self.call(name, target, work)
+
+    async def current(self) -> Access:
+        """Return an authorization that should hold."""
+        return await self._keeper.current()
+
+    def close(self) -> None:
+        """Close the connections; threads end with their requests."""
+        self._wire.close()
+
+
+def code_behind(error: B2MountError) -> str | None:
+    """Return B2's error code behind one of our errors; None where there was none."""
+    failure = failure_behind(error)
+    answer = failure.answer if failure is not None else None
+    return answer.code if isinstance(answer, Reply) else None

@@ -1,0 +1,92 @@
+"""Whether a change whose reply was lost happened after all, found out by looking, where the key may look.
+
+B2 has no request ids: an upload or copy sent again makes a second version. Each function returns the result
+that the lost reply would have told, or None where the change did not happen or cannot be seen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from b2mount.core.errors import B2MountError, KeyForbids, NoSuchFile, RefusedByB2
+from b2mount.core.grant import Capability
+from b2mount.core.replies import Verdict, failure_behind
+from b2mount.store.store import Action, BucketRow, FileVersion, Store
+
+# HTTP dates, by which B2's clock is known, are cut to seconds; so are some of B2's upload times.
+CLOCK_SLACK_MS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the newest version of a name looks like if the lost change made it."""
+
+    bucket_id: str
+    name: str
+    since_ms: int  # by B2's clock
+    size: int | None
+    sha1: str | None
+    info: Mapping[str, str]
+
+    def is_met_by(self, version: FileVersion) -> bool:
+        """Say whether *version* is what was sent, made since it was sent."""
+        return (
+            version.action is Action.UPLOAD
+            and version.name == self.name
+            and version.uploaded_ms >= self.since_ms - CLOCK_SLACK_MS
+            and (self.size is None or version.size == self.size)
+            and (self.sha1 is None or version.sha1 == self.sha1)
+            and _lowered(version.info) == _lowered(self.info)
+        )
+
+
+async def find_version(store: Store, expected: Expected) -> FileVersion | None:
+    """Return the newest version of the name if it is the expected one."""
+    newest = await _newest(store, expected.bucket_id, expected.name)
+    return newest if newest is not None and expected.is_met_by(newest) else None
+
+
+async def find_finished(store: Store, file_id: str) -> FileVersion | None:
+    """Return the file of a large file that is finished (Backblaze docs, b2_finish_large_file)."""
+    try:
+        version = await store.get_info(file_id)
+    except B2MountError as exc:
+        if is_temporary(exc):
+            raise
+        return None
+    return version if version.action is Action.UPLOAD else None
+
+
+async def find_bucket(store: Store, name: str) -> BucketRow | None:
+    """Return the bucket of this name if it is the account's own."""
+    found = await store.list_buckets(name=name)
+    return next((bucket for bucket in found if bucket.name == name), None)
+
+
+async def _newest(store: Store, bucket_id: str, name: str) -> FileVersion | None:
+    grant = store.grant
+    try:
+        if grant.has(Capability.LIST_FILES):
+            rows = (await store.list_names(bucket_id, name, start=name, limit=1)).rows
+            return rows[0] if rows else None
+        bucket_name = _bucket_name(store, bucket_id)
+        if grant.has(Capability.READ_FILES) and bucket_name is not None:
+            return await store.head(bucket_name, name)
+    except (KeyForbids, NoSuchFile, RefusedByB2):
+        return None
+    return None
+
+
+def _bucket_name(store: Store, bucket_id: str) -> str | None:
+    buckets = store.grant.buckets or ()
+    return next((bucket.name for bucket in buckets if bucket.bucket_id == bucket_id), None)
+
+
+def is_temporary(error: B2MountError) -> bool:
+    """Say whether the same request may go well later."""
+    failure = failure_behind(error)
+    return failure is not None and failure.verdict in (Verdict.RETRY, Verdict.RETRY_NEW_URL)
+
+
+def _lowered(info: Mapping[str, str]) -> dict[str, str]:
+    """Return the info as B2 keeps it: with names in lower case."""
+    return {name.lower(): value for name, value in info.items()}

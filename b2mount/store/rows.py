@@ -1,0 +1,141 @@
+"""B2's JSON and headers read into the rows of the seam: leniently, for strangers wrote what they tell of.
+
+b2sdk's own row classes end a whole listing at one odd row (a modification time that is no number, a missing
+lock field); here a field that is odd is left out, and only a row without a name is.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote_plus
+
+from b2mount.store.store import Action, BucketRow, FileVersion, Page, PartRow, Retention
+
+_ACTIONS = {"hide": Action.HIDE, "start": Action.START, "folder": Action.FOLDER}
+_SHA1 = re.compile(r"[0-9a-f]{40}")
+_INFO_HEADER = "x-bz-info-"
+# File info of these names comes back as the plain HTTP header (Backblaze docs, b2_upload_file).
+_PLAIN_HEADERS = (
+    "content-disposition",
+    "content-language",
+    "expires",
+    "cache-control",
+    "content-encoding",
+)
+
+
+def file_version(row: Mapping[str, Any]) -> FileVersion | None:
+    """Read one row about a file version; None for a row without a name."""
+    name = row.get("fileName")
+    if not isinstance(name, str):
+        return None
+    action = _ACTIONS.get(str(row.get("action")), Action.UPLOAD)
+    info = _text_map(row.get("fileInfo"))
+    is_file = action in (Action.UPLOAD, Action.START)
+    return FileVersion(
+        name=name,
+        file_id=_text(row.get("fileId")),
+        size=_number(row.get("contentLength", row.get("size"))),
+        uploaded_ms=_number(row.get("uploadTimestamp")),
+        action=action,
+        sha1=whole_sha1(row.get("contentSha1"), info) if is_file else None,
+        content_type=_text(row.get("contentType")),
+        info=info,
+        retention=_retention(_readable(row.get("fileRetention"))),
+        legal_hold=_legal_hold(_readable(row.get("legalHold"))),
+    )
+
+
+def page(reply: Mapping[str, Any]) -> Page:
+    """Read one reply of b2_list_file_names, b2_list_file_versions or b2_list_unfinished_large_files."""
+    rows = (file_version(row) for row in reply.get("files") or () if isinstance(row, Mapping))
+    return Page(
+        rows=[row for row in rows if row is not None],
+        next_name=reply.get("nextFileName"),
+        next_id=reply.get("nextFileId"),
+    )
+
+
+def from_headers(name: str, headers: Mapping[str, str]) -> FileVersion:
+    """Read the headers of a HEAD answer about *name*."""
+    low = {key.lower(): value for key, value in headers.items()}
+    info = {
+        key[len(_INFO_HEADER) :]: unquote_plus(value)
+        for key, value in low.items()
+        if key.startswith(_INFO_HEADER)
+    }
+    info.update({f"b2-{key}": low[key] for key in _PLAIN_HEADERS if key in low})
+    until = _number(low.get("x-bz-file-retention-retain-until-timestamp"))
+    mode = low.get("x-bz-file-retention-mode")
+    hold = low.get("x-bz-file-legal-hold")
+    return FileVersion(
+        name=name,
+        file_id=low.get("x-bz-file-id", ""),
+        size=_number(low.get("content-length")),
+        uploaded_ms=_number(low.get("x-bz-upload-timestamp")),
+        sha1=whole_sha1(low.get("x-bz-content-sha1"), info),
+        content_type=low.get("content-type", ""),
+        info=info,
+        retention=Retention(mode, until) if mode in ("governance", "compliance") else None,
+        legal_hold=None if hold is None else hold == "on",
+    )
+
+
+def bucket(row: Mapping[str, Any]) -> BucketRow:
+    """Read one bucket of b2_list_buckets or b2_create_bucket."""
+    lock = _readable(row.get("fileLockConfiguration"))
+    enabled = isinstance(lock, Mapping) and bool(lock.get("isFileLockEnabled"))
+    return BucketRow(_text(row.get("bucketId")), _text(row.get("bucketName")), enabled)
+
+
+def part(row: Mapping[str, Any]) -> PartRow:
+    """Read one part of b2_list_parts, b2_upload_part or b2_copy_part."""
+    sha1 = bare_sha1(row.get("contentSha1")) or ""
+    return PartRow(_number(row.get("partNumber")), _number(row.get("contentLength")), sha1)
+
+
+def whole_sha1(content_sha1: object, info: Mapping[str, str]) -> str | None:
+    """Return the whole file's SHA-1: B2's own, else what the uploader of a large file told in its info."""
+    return bare_sha1(content_sha1) or bare_sha1(info.get("large_file_sha1"))
+
+
+def bare_sha1(value: object) -> str | None:
+    """Return 40 hex digits, without the "unverified:" that B2 sets before a hash nobody gave it."""
+    if not isinstance(value, str):
+        return None
+    digits = value.removeprefix("unverified:").lower()
+    return digits if _SHA1.fullmatch(digits) else None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> int:
+    try:
+        return int(value) if isinstance(value, int | str) else 0
+    except ValueError:
+        return 0
+
+
+def _text_map(value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(key): text for key, text in value.items() if isinstance(text, str)}
+
+
+def _readable(value: object) -> object:
+    """Unwrap {isClientAuthorizedToRead, value}; None where the key may not read it."""
+    if isinstance(value, Mapping) and value.get("isClientAuthorizedToRead"):
+        return value.get("value")
+    return None
+
+
+def _retention(value: object) -> Retention | None:
+    if not isinstance(value, Mapping) or value.get("mode") not in ("governance", "compliance"):
+        return None
+    return Retention(str(value["mode"]), _number(value.get("retainUntilTimestamp")))
+
+
+def _legal_hold(value: object) -> bool | None:
+    return value == "on" if isinstance(value, str) else None

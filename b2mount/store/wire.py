@@ -1,0 +1,368 @@
+"""HTTP/1.1 requests over kept-alive connections: bytes out, bytes in, and a `WireFault` when it breaks.
+
+Knows nothing of B2. Every socket operation has a timeout, so that no worker thread can hang for ever.
+`http.client` rather than requests or urllib3: it reads straight from the socket into a buffer that is there
+already, and costs a fifth of the processor time of a small call. Retries are not made here.
+"""
+
+import http.client
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import SplitResult, urlsplit
+
+from b2mount.core.replies import Fault
+from b2mount.store.proxies import Proxy, proxy_for
+
+BLOCK = 1 << 20  # bytes handed to a socket at once; measured: 16 KiB costs half of the speed
+PIECE = 256 * 1024  # bytes read from a socket between two looks at the clock
+IDLE_SECONDS = 50.0  # a guess, below the usual idle limits of servers and of address translation
+CONNECT_SECONDS = 10.0
+# A dead peer is found in about 35 s, also while waiting for an answer that may honestly take minutes.
+KEEPALIVE = (
+    (socket.TCP_KEEPIDLE, 15),
+    (socket.TCP_KEEPINTVL, 5),
+    (socket.TCP_KEEPCNT, 4),
+)
+
+
+class WireFault(Exception):
+    """No good answer came; `sent` when the whole request had gone out."""
+
+    def __init__(self, fault: Fault, *, sent: bool, detail: str = "") -> None:
+        super().__init__(f"{fault.value}: {detail}" if detail else fault.value)
+        self.fault = fault
+        self.sent = sent
+        self.detail = detail
+
+
+class Readable(Protocol):
+    """Bytes to send, as `store.Body`."""
+
+    @property
+    def size(self) -> int: ...
+
+    def read_at(self, offset: int, size: int) -> bytes | memoryview: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long to wait: for the next byte either way, and in all (a moment of time.monotonic)."""
+
+    stall_seconds: float
+    end: float | None = None  # None: as long as bytes move
+
+    def next_wait(self) -> float:
+        """Return the timeout for the next socket operation; never below a tenth of a second."""
+        if self.end is None:
+            return self.stall_seconds
+        return max(min(self.stall_seconds, self.end - time.monotonic()), 0.1)
+
+    def is_over(self) -> bool:
+        """Say whether the time for the whole request has passed."""
+        return self.end is not None and time.monotonic() >= self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. `body` is empty where the caller gave a buffer and the status was 2xx."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+    filled: int = 0  # bytes put into the caller's buffer
+    sent: bool = True  # False: the server answered without having read all of the request
+
+
+def _ignore(_: int) -> None:
+    return None
+
+
+def _go_on() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `into` gets the body of a 2xx answer; `check` is called between pieces and may raise."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: "bytes | Readable | None" = None
+    into: memoryview | None = None
+    progress: Callable[[int], None] = _ignore
+    check: Callable[[], None] = _go_on
+
+
+def tls_context(ca_file: str | None, environment: Mapping[str, str]) -> ssl.SSLContext:
+    """Trust certifi's authorities, or those of REQUESTS_CA_BUNDLE or SSL_CERT_FILE; and *ca_file*'s too."""
+    import certifi
+
+    base = environment.get("REQUESTS_CA_BUNDLE") or environment.get("SSL_CERT_FILE") or certifi.where()
+    context = ssl.create_default_context(cafile=base)
+    if ca_file is not None:
+        context.load_verify_locations(cafile=ca_file)
+    return context
+
+
+class Wire:
+    """A pool of connections to any number of hosts; used from many threads at once."""
+
+    def __init__(
+        self,
+        *,
+        user_agent: str,
+        environment: Mapping[str, str],
+        ca_file: str | None = None,
+        connect_seconds: float = CONNECT_SECONDS,
+        idle_per_host: int = 32,
+    ) -> None:
+        self._user_agent = user_agent
+        self._environment = environment
+        self._ca_file = ca_file
+        self._connect_seconds = connect_seconds
+        self._idle_per_host = idle_per_host
+        self._lock = threading.Lock()
+        self._idle: dict[tuple[str, str], list[tuple[float, http.client.HTTPConnection]]] = {}
+        self._context: ssl.SSLContext | None = None
+        self._closed = False
+
+    def exchange(self, request: Request, limits: Limits) -> Answer:
+        """Send *request* and return the answer, whatever its status. Raises WireFault; blocks the thread."""
+        url = urlsplit(request.url)
+        proxy = proxy_for(url, self._environment)
+        connection = self._idle_connection(url) or self._connect(url, proxy, limits)
+        good = False
+        try:
+            sent = self._send(connection, url, proxy, request, limits)
+            response = self._begin(connection, sent, limits)
+            answer = self._receive(connection, response, request, limits, sent)
+            good = not response.will_close and sent
+        finally:
+            if good:
+                self._put_back(url, connection)
+            else:
+                connection.close()
+        return answer
+
+    def close(self) -> None:
+        """Close what is idle now, and each other connection when its request is over."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            for _, connection in connections:
+                connection.close()
+
+    # --- connections ------------------------------------------------------------------------------------
+
+    def _idle_connection(self, url: SplitResult) -> http.client.HTTPConnection | None:
+        """Take the connection that was used last, if it still stands."""
+        while True:
+            with self._lock:
+                waiting = self._idle.get((url.scheme, url.netloc))
+                if not waiting:
+                    return None
+                since, connection = waiting.pop()
+            if time.monotonic() - since < IDLE_SECONDS and _is_quiet(connection):
+                return connection
+            connection.close()
+
+    def _put_back(self, url: SplitResult, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            waiting = self._idle.setdefault((url.scheme, url.netloc), [])
+            if not self._closed and len(waiting) < self._idle_per_host:
+                waiting.append((time.monotonic(), connection))
+                return
+        connection.close()
+
+    def _connect(self, url: SplitResult, proxy: Proxy | None, limits: Limits) -> http.client.HTTPConnection:
+        wait = min(self._connect_seconds, limits.next_wait())
+        host, port = (proxy.host, proxy.port) if proxy else (url.hostname or "", url.port)
+        connection: http.client.HTTPConnection
+        if url.scheme == "https":
+            connection = http.client.HTTPSConnection(host, port, timeout=wait, context=self._tls())
+            if proxy is not None:
+                connection.set_tunnel(url.hostname or "", url.port or 443, headers=dict(proxy.headers))
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=wait)
+        try:
+            connection.connect()
+            for option, value in KEEPALIVE:
+                connection.sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        except Exception as exc:
+            connection.close()
+            raise _connect_fault(exc, f"{host}:{connection.port}") from None
+        return connection
+
+    def _tls(self) -> ssl.SSLContext:
+        with self._lock:
+            if self._context is None:
+                try:
+                    self._context = tls_context(self._ca_file, self._environment)
+                except OSError as exc:
+                    raise WireFault(Fault.CERTIFICATE, sent=False, detail=str(exc)) from None
+            return self._context
+
+    # --- one exchange -----------------------------------------------------------------------------------
+
+    def _send(
+        self,
+        connection: http.client.HTTPConnection,
+        url: SplitResult,
+        proxy: Proxy | None,
+        request: Request,
+        limits: Limits,
+    ) -> bool:
+        """Send it all; False where the server stopped reading, and may have said why."""
+        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        headers = {"User-Agent": self._user_agent, **request.headers}
+        if proxy is not None and url.scheme == "http":
+            target = f"http://{url.netloc}{target}"
+            headers.update(proxy.headers)
+        connection.sock.settimeout(limits.next_wait())
+        try:
+            connection.putrequest(request.method, target, skip_accept_encoding=True)
+            for name, value in headers.items():
+                connection.putheader(name, value)
+            connection.putheader("Accept-Encoding", "identity")
+            body = request.body
+            if isinstance(body, bytes):
+                connection.putheader("Content-Length", str(len(body)))
+                connection.endheaders(body)
+                request.progress(len(body))
+                return True
+            if body is not None:
+                connection.putheader("Content-Length", str(body.size))
+            connection.endheaders()
+        except (OSError, http.client.HTTPException) as exc:
+            if isinstance(exc, BrokenPipeError | ConnectionResetError):
+                return False
+            raise _transfer_fault(exc, sent=False) from None
+        return body is None or self._send_body(connection, body, request, limits)
+
+    def _send_body(
+        self,
+        connection: http.client.HTTPConnection,
+        body: Readable,
+        request: Request,
+        limits: Limits,
+    ) -> bool:
+        offset = 0
+        while offset < body.size:
+            request.check()
+            block = body.read_at(offset, min(BLOCK, body.size - offset))  # its errors are the caller's
+            if not block:
+                raise EOFError(f"the bytes to send end at {offset}, not at {body.size}")
+            if limits.is_over():
+                raise WireFault(Fault.TIMEOUT, sent=False)
+            connection.sock.settimeout(limits.next_wait())
+            try:
+                connection.send(block)
+            except (BrokenPipeError, ConnectionResetError):
+                return False
+            except OSError as exc:
+                raise _transfer_fault(exc, sent=False) from None
+            offset += len(block)
+            request.progress(len(block))
+        return True
+
+    def _begin(
+        self, connection: http.client.HTTPConnection, sent: bool, limits: Limits
+    ) -> http.client.HTTPResponse:
+        connection.sock.settimeout(limits.next_wait())
+        try:
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException) as exc:
+            raise _transfer_fault(exc, sent=sent) from None
+
+    def _receive(
+        self,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+        request: Request,
+        limits: Limits,
+        sent: bool,
+    ) -> Answer:
+        try:
+            if request.into is None or not 200 <= response.status < 300:
+                return Answer(response.status, response.headers, response.read(), sent=sent)
+            filled = self._fill(connection, response, request.into, request, limits)
+        except (OSError, http.client.HTTPException) as exc:
+            raise _transfer_fault(exc, sent=True) from None
+        return Answer(response.status, response.headers, b"", filled, sent)
+
+    def _fill(
+        self,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+        buffer: memoryview,
+        request: Request,
+        limits: Limits,
+    ) -> int:
+        """Read the body straight into *buffer*. A body of another length than announced is a fault."""
+        announced = response.length
+        if announced is not None and announced != len(buffer):
+            response.close()
+            response.will_close = True  # what is left unread spoils the connection
+            return announced
+        filled = 0
+        while filled < len(buffer):
+            request.check()
+            if limits.is_over():
+                raise WireFault(Fault.TIMEOUT, sent=True)
+            connection.sock.settimeout(limits.next_wait())
+            count = response.readinto(buffer[filled : filled + PIECE])
+            if count == 0:
+                raise WireFault(Fault.TRUNCATED, sent=True, detail=f"{filled} of {len(buffer)} bytes came")
+            filled += count
+            request.progress(count)
+        if not response.isclosed() and response.read(1):  # an unannounced length, and more of it
+            return filled + 1
+        return filled
+
+
+def _is_quiet(connection: http.client.HTTPConnection) -> bool:
+    """Say whether an idle connection has nothing to read: bytes, or its end, make it useless."""
+    if connection.sock is None:
+        return False
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return not poll.poll(0)
+
+
+def _connect_fault(exc: Exception, where: str) -> WireFault:
+    if isinstance(exc, WireFault):
+        return exc
+    if isinstance(exc, socket.gaierror):
+        return WireFault(Fault.DNS, sent=False, detail=f"{where}: {exc.strerror}")
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return WireFault(Fault.CERTIFICATE, sent=False, detail=f"{where}: {exc.verify_message}")
+    if isinstance(exc, TimeoutError):
+        return WireFault(Fault.TIMEOUT, sent=False, detail=f"connecting to {where}")
+    if isinstance(exc, OSError):
+        return WireFault(Fault.CONNECT, sent=False, detail=f"{where}: {exc.strerror or exc}")
+    if isinstance(exc, http.client.HTTPException):
+        return WireFault(Fault.CONNECT, sent=False, detail=f"{where}: {exc!r}")
+    raise exc
+
+
+def _transfer_fault(exc: Exception, *, sent: bool) -> WireFault:
+    if isinstance(exc, TimeoutError):
+        return WireFault(Fault.TIMEOUT, sent=sent)
+    if isinstance(exc, http.client.IncompleteRead):
+        return WireFault(Fault.TRUNCATED, sent=sent, detail=f"{len(exc.partial)} bytes came")
+    if isinstance(exc, http.client.RemoteDisconnected):
+        return WireFault(Fault.RESET, sent=sent, detail="closed without an answer")
+    if isinstance(exc, http.client.InvalidURL):
+        raise exc
+    if isinstance(exc, OSError):
+        return WireFault(Fault.RESET, sent=sent, detail=exc.strerror or type(exc).__name__)
+    return WireFault(Fault.ODD_REPLY, sent=sent, detail=type(exc).__name__)
