@@ -1,1 +1,1 @@
-"""A strict local server of the B2 native API; shares no code with the client."""
+"""A strict local server of Backblaze B2's native API: a program of its own that shares no code with the client."""
