@@ -74,11 +74,11 @@ def _describe_pending(pending: Facts) -> Iterator[str]:
         yield _row("pending", "nothing: all that was written is in B2")
         return
     yield _row("pending", show_pending(count, pending.get("bytes", 0)))
-    items = pending.get("items") or []
-    for item in items[:ITEMS_SHOWN]:
+    items = (pending.get("items") or [])[:ITEMS_SHOWN]
+    for item in items:
         yield f"  {_describe_item(item)}"
-    if count > ITEMS_SHOWN:
-        yield f"  and {count - ITEMS_SHOWN} more (--json shows all that the mount tells)"
+    if count > len(items):
+        yield f"  and {count - len(items)} more (--json shows all that the mount tells)"
 
 
 def show_pending(files: int, size_bytes: int) -> str:

@@ -13,7 +13,7 @@ PROGRAM = "b2mount"
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The two roots, absolute."""
+    """The two roots; absolute if what was given is."""
 
     state: Path  # journal, spool, control sockets: must not be deleted
     cache: Path  # blocks: may be deleted at any time without loss
@@ -35,9 +35,9 @@ def choose_places(
 
 def _state_root(given: Path | None, cache_dir: Path | None, environ: Mapping[str, str], home: Path) -> Path:
     if given is not None:
-        return given.absolute()
+        return given
     if cache_dir is not None:
-        return cache_dir.absolute() / "state"
+        return cache_dir / "state"
     return _from_systemd(environ, "STATE_DIRECTORY") or _from_xdg(
         environ, "XDG_STATE_HOME", home / ".local" / "state"
     )
@@ -45,7 +45,7 @@ def _state_root(given: Path | None, cache_dir: Path | None, environ: Mapping[str
 
 def _cache_root(given: Path | None, environ: Mapping[str, str], home: Path) -> Path:
     if given is not None:
-        return given.absolute()
+        return given
     return _from_systemd(environ, "CACHE_DIRECTORY") or _from_xdg(environ, "XDG_CACHE_HOME", home / ".cache")
 
 

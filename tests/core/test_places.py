@@ -57,8 +57,3 @@ def test_a_given_cache_directory_holds_the_state_too() -> None:
 def test_a_given_state_directory_comes_before_all() -> None:
     chosen = places({"STATE_DIRECTORY": "/var/lib/b2mount"}, state="/safe", cache="/fast")
     assert chosen == Places(Path("/safe"), Path("/fast"))
-
-
-def test_a_relative_directory_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert places(cache="here") == Places(tmp_path / "here" / "state", tmp_path / "here")

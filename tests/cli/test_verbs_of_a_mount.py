@@ -1,0 +1,156 @@
+"""status, flush, unmount and refresh as users run them, against a real control socket."""
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2mount.cli.status import describe
+from tests.cli.mounts import SpokenMount, spoken_mount
+from tests.cli.running import Shell
+
+STATUS: dict[str, Any] = {
+    "version": "0.1.0",
+    "mountpoint": "/mnt/photos",
+    "pid": 4711,
+    "source": "photos/2024",
+    "scope": {
+        "account": "8f5033aa0860",
+        "buckets": ["photos"],
+        "prefix": "2024/",
+        "read_only": False,
+        "capabilities": ["listFiles", "readFiles", "writeFiles"],
+    },
+    "key": {"expires_ms": None},
+    "pending": {
+        "files": 22,
+        "bytes": 5 << 20,
+        "items": [
+            {"name": "2024/a.jpg", "bytes": 4 << 20, "state": "uploading", "attempts": 1, "error": None},
+            {
+                "name": "2024/b\x1b[2J",
+                "bytes": 10,
+                "state": "waiting",
+                "attempts": 3,
+                "error": "no writeFiles",
+            },
+        ],
+    },
+    "cache": {
+        "memory_bytes": 1024,
+        "disk_bytes": 2 << 30,
+        "hits": 3,
+        "misses": 1,
+        "listings": 7,
+        "inodes": 9,
+    },
+    "calls": {"A": 5, "B": 2, "C": 11, "by_name": {"b2_upload_file": 5, "b2_list_file_names": 11}},
+    "cost_dollars": 0.000052,
+    "errors": [{"when_ms": 0, "text": "2024/b: the key lacks writeFiles"}],
+    "uptime_seconds": 90061.5,
+}
+
+
+def serve(tmp_path: Path, **answers: Sequence[dict[str, Any]]) -> AbstractContextManager[SpokenMount]:
+    return spoken_mount(tmp_path / "mnt", tmp_path / "control", {**answers})
+
+
+def test_status_is_told_in_words(tmp_path: Path, shell: Shell) -> None:
+    with serve(tmp_path, status=[{"done": True, "status": STATUS}]) as mount:
+        done = shell.run("status", mount.mountpoint, env={"TZ": "UTC"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "source:    photos/2024",
+        "buckets:   photos",
+        "prefix:    2024/",
+        "access:    read and write",
+        "key may:   listFiles readFiles writeFiles",
+        "up:        1d 1h (process 4711)",
+        "pending:   22 files, 5.0 MiB not yet in B2",
+        "  2024/a.jpg, 4.0 MiB, uploading, 1 attempt",
+        "  2024/b\\x1b[2J, 10 B, waiting, 3 attempts, no writeFiles",
+        "  and 20 more (--json shows all that the mount tells)",
+        "cache:     1.0 KiB memory, 2.0 GiB disk, 75% of 4 reads answered, 7 listings, 9 inodes",
+        "calls:     5 class A, 2 class B, 11 class C, about $0.0001",
+        "        11 b2_list_file_names",
+        "         5 b2_upload_file",
+        "error:     1970-01-01 00:00:00+00:00 2024/b: the key lacks writeFiles",
+    ]
+
+
+def test_status_as_json_is_what_the_mount_said(tmp_path: Path, shell: Shell) -> None:
+    with serve(tmp_path, status=[{"done": True, "status": STATUS}]) as mount:
+        done = shell.run("status", "--json", mount.mountpoint)
+    assert json.loads(done.stdout) == STATUS
+
+
+@pytest.mark.parametrize("field", sorted(STATUS))
+def test_status_does_without_any_field(field: str) -> None:
+    list(describe({name: value for name, value in STATUS.items() if name != field}))
+    list(describe({**STATUS, field: None if isinstance(STATUS[field], (dict, list)) else STATUS[field]}))
+
+
+def test_status_of_a_mount_that_tells_nothing() -> None:
+    assert list(describe({})) == ["pending:   nothing: all that was written is in B2"]
+
+
+def test_flush_is_quiet_where_nobody_watches(tmp_path: Path, shell: Shell) -> None:
+    progress = {"pending_files": 3, "pending_bytes": 1 << 20}
+    with serve(tmp_path, flush=[progress, {"done": True, "ok": True, "failed": []}]) as mount:
+        done = shell.run("flush", "--timeout", "5m", mount.mountpoint)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert mount.requests == [{"op": "flush", "timeout": 300.0}]
+
+
+def test_flush_names_each_file_that_cannot_be_sent(tmp_path: Path, shell: Shell) -> None:
+    failed = [{"name": "a.txt", "error": "the key lacks writeFiles"}]
+    with serve(tmp_path, flush=[{"done": True, "ok": False, "failed": failed}]) as mount:
+        done = shell.run("flush", mount.mountpoint)
+    assert done.returncode == 4
+    assert done.stderr.splitlines() == [
+        "b2mount: error: a.txt is not in B2: the key lacks writeFiles",
+        "b2mount: error: not everything is in B2: 1 file could not be sent",
+        f"b2mount: hint: b2mount status {mount.mountpoint} shows what waits; it is kept and tried again",
+    ]
+
+
+def test_flush_says_when_the_time_is_over(tmp_path: Path, shell: Shell) -> None:
+    with serve(tmp_path, flush=[{"done": True, "ok": False, "failed": []}]) as mount:
+        done = shell.run("flush", "--timeout", "1", mount.mountpoint)
+    assert done.returncode == 4
+    assert "b2mount: error: not everything is in B2: the time is over\n" in done.stderr
+
+
+def test_unmount_asks_the_mount_to_end_and_returns_when_it_is_gone(tmp_path: Path, shell: Shell) -> None:
+    with serve(tmp_path, unmount=[{"done": True, "ok": True, "failed": []}]) as mount:
+        done = shell.run("unmount", mount.mountpoint)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert mount.requests == [{"op": "unmount", "timeout": None, "force": False}]
+
+
+def test_unmount_by_force_tells_of_what_is_unsent_all_the_same(tmp_path: Path, shell: Shell) -> None:
+    failed = [{"name": "a.txt", "error": "the key has expired"}]
+    with serve(tmp_path, unmount=[{"done": True, "ok": False, "failed": failed}]) as mount:
+        done = shell.run("unmount", "--force", mount.mountpoint)
+    assert done.returncode == 4
+    assert mount.requests == [{"op": "unmount", "timeout": None, "force": True}]
+
+
+def test_refresh_names_the_path_inside_the_mount(tmp_path: Path, shell: Shell) -> None:
+    with serve(tmp_path, refresh=[{"done": True}]) as mount:
+        done = shell.run("refresh", mount.mountpoint / "2024" / "summer")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert mount.requests == [{"op": "refresh", "path": "2024/summer"}]
+
+
+@pytest.mark.parametrize("verb", ["status", "flush", "unmount", "refresh"])
+def test_each_verb_says_when_there_is_no_mount(tmp_path: Path, shell: Shell, verb: str) -> None:
+    done = shell.run(verb, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"b2mount: error: {tmp_path} is not {'inside ' if verb == 'refresh' else ''}a b2mount mount",
+        "b2mount: hint: findmnt -t fuse.b2mount lists the mounts there are",
+    ]
