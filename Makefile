@@ -1,0 +1,54 @@
+# Everything a newcomer or CI does here, one word each. What has to be installed first, scripts/bootstrap.sh
+# finds out and installs; a second run finds nothing to do and says nothing.
+
+SHELL = /bin/sh
+VENV ?= .venv
+MOUNTPOINT ?=
+TESTFLAGS ?=
+export VENV PYTHON
+
+PY = $(VENV)/bin/python
+
+.PHONY: help demo demo-stop test lint types check fresh clean
+
+help:
+	@echo 'make demo       mount a sample bucket on this machine, without an account'
+	@echo 'make demo-stop  unmount it and stop its server'
+	@echo 'make test       run the tests'
+	@echo 'make lint       look at style: ruff check, ruff format'
+	@echo 'make types      check types: mypy --strict'
+	@echo 'make check      lint, types and test: what CI runs'
+	@echo 'make fresh      demo and test on an imitation of a fresh Debian machine (root, minutes)'
+	@echo 'make clean      remove what make made, .venv included'
+	@echo
+	@echo 'PYTHON=python3.12       another interpreter        VENV=DIR  another virtual environment'
+	@echo 'TESTFLAGS="-k WORD -x"  more words for pytest      MOUNTPOINT=DIR  where the demo is mounted'
+
+demo:
+	@scripts/bootstrap.sh demo
+	@$(VENV)/bin/b2mount demo $(MOUNTPOINT)
+
+demo-stop:
+	@$(VENV)/bin/b2mount demo --stop $(MOUNTPOINT)
+
+test:
+	@scripts/bootstrap.sh test
+	$(PY) -m pytest -m 'not slow' $(TESTFLAGS)
+
+lint:
+	@scripts/bootstrap.sh lint
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types:
+	@scripts/bootstrap.sh lint
+	$(PY) -m mypy --strict
+
+check: lint types test
+
+fresh:
+	tests/fresh/run
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find b2mount tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
