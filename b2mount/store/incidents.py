@@ -36,7 +36,3 @@ class Incidents:
         retries = self._retries.pop(operation, 0)
         if self._told.get(operation, -1.0) >= since:
             log.info("%s works again after %.0f s and %d retries", operation, self._clock() - since, retries)
-
-    def gave_up(self, operation: str) -> None:
-        """Note that an operation ended without success; whoever asked for it tells the rest."""
-        self._since.setdefault(operation, self._clock())

@@ -1,13 +1,15 @@
 """Whether a change whose reply was lost happened after all, found out by looking, where the key may look.
 
 B2 has no request ids: an upload or copy sent again makes a second version. Each function returns the result
-that the lost reply would have told, or None where the change did not happen or cannot be seen.
+that the lost reply would have told, or None where the change did not happen or cannot be seen; an error that
+is not temporary means that it cannot be seen, too.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from b2mount.core.errors import B2MountError, KeyForbids, NoSuchFile, RefusedByB2
+from b2mount.core.errors import B2MountError
 from b2mount.core.grant import Capability
 from b2mount.core.replies import Verdict, failure_behind
 from b2mount.store.store import Action, BucketRow, FileVersion, Store
@@ -26,6 +28,13 @@ class Expected:
     size: int | None
     sha1: str | None
     info: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """A short name for "this content under this name", the same for each try of it."""
+        parts = (self.bucket_id, self.name, str(self.size), str(self.sha1), repr(sorted(self.info.items())))
+        text = "\0".join(parts).encode("utf-8", "surrogatepass")
+        return hashlib.sha1(text, usedforsecurity=False).hexdigest()
 
     def is_met_by(self, version: FileVersion) -> bool:
         """Say whether *version* is what was sent, made since it was sent."""
@@ -47,12 +56,7 @@ async def find_version(store: Store, expected: Expected) -> FileVersion | None:
 
 async def find_finished(store: Store, file_id: str) -> FileVersion | None:
     """Return the file of a large file that is finished (Backblaze docs, b2_finish_large_file)."""
-    try:
-        version = await store.get_info(file_id)
-    except B2MountError as exc:
-        if is_temporary(exc):
-            raise
-        return None
+    version = await store.get_info(file_id)
     return version if version.action is Action.UPLOAD else None
 
 
@@ -64,15 +68,12 @@ async def find_bucket(store: Store, name: str) -> BucketRow | None:
 
 async def _newest(store: Store, bucket_id: str, name: str) -> FileVersion | None:
     grant = store.grant
-    try:
-        if grant.has(Capability.LIST_FILES):
-            rows = (await store.list_names(bucket_id, name, start=name, limit=1)).rows
-            return rows[0] if rows else None
-        bucket_name = _bucket_name(store, bucket_id)
-        if grant.has(Capability.READ_FILES) and bucket_name is not None:
-            return await store.head(bucket_name, name)
-    except (KeyForbids, NoSuchFile, RefusedByB2):
-        return None
+    if grant.has(Capability.LIST_FILES):
+        rows = (await store.list_names(bucket_id, name, start=name, limit=1)).rows
+        return rows[0] if rows else None
+    bucket_name = _bucket_name(store, bucket_id)
+    if grant.has(Capability.READ_FILES) and bucket_name is not None:
+        return await store.head(bucket_name, name)
     return None
 
 

@@ -22,6 +22,7 @@ _PLAIN_HEADERS = (
     "cache-control",
     "content-encoding",
 )
+_NO_CACHE = "max-age=0, no-cache, no-store"  # what B2 sends where a file says nothing of its own
 
 
 def file_version(row: Mapping[str, Any]) -> FileVersion | None:
@@ -64,7 +65,7 @@ def from_headers(name: str, headers: Mapping[str, str]) -> FileVersion:
         for key, value in low.items()
         if key.startswith(_INFO_HEADER)
     }
-    info.update({f"b2-{key}": low[key] for key in _PLAIN_HEADERS if key in low})
+    info.update({f"b2-{key}": low[key] for key in _PLAIN_HEADERS if low.get(key) not in (None, _NO_CACHE)})
     until = _number(low.get("x-bz-file-retention-retain-until-timestamp"))
     mode = low.get("x-bz-file-retention-mode")
     hold = low.get("x-bz-file-legal-hold")
