@@ -1,6 +1,7 @@
 """The ASGI application: finds the call, applies faults and the network model, runs the handler and answers.
 
-One request's life: route, read, delay, fault, caps, handler, answer, ledger. Handlers know nothing of the rest.
+One request's life: route, read, delay, fault, caps, handler, answer, ledger. Handlers know nothing of the
+rest.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from b2mount.emulator.faults import Fault
 from b2mount.emulator.ledger import DOWNLOADS
 from b2mount.emulator.names import decode_name
 from b2mount.emulator.operations import OPERATIONS
-from b2mount.emulator.ops_download import download_file_by_id, download_file_by_name
+from b2mount.emulator.ops_download import OVERRIDES, download_file_by_id, download_file_by_name
 from b2mount.emulator.ops_upload import upload_file, upload_part
 from b2mount.emulator.params import Params, decode_object
 from b2mount.emulator.service import Call, Service
@@ -38,10 +39,7 @@ _API = re.compile(r"/b2api/v([1-4])/(b2_[a-z_]+)((?:/[^/]+)*)/?")
 _UPLOADS = {"b2_upload_file": upload_file, "b2_upload_part": upload_part}
 _STORAGE_TEST_CALLS = frozenset({"b2_get_upload_url", "b2_start_large_file", *_UPLOADS})
 _NO_FIELDS: frozenset[str] = frozenset()
-_BY_ID_FIELDS = frozenset(
-    "fileId Authorization b2ContentDisposition b2ContentLanguage b2Expires b2CacheControl b2ContentEncoding"
-    " b2ContentType".split()
-)
+_BY_ID_FIELDS = frozenset({"fileId", "Authorization", *OVERRIDES})
 
 
 class App:

@@ -1,4 +1,6 @@
-"""Buckets: their records, and how they look to a key. Source: Backblaze docs, b2_list_buckets, b2_create_bucket."""
+"""Buckets: their records, and how they look to a key. Source: Backblaze docs, b2_list_buckets,
+b2_create_bucket.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def _shown(readable: bool, value: Any) -> dict[str, Any]:
 
 
 class BucketStore:
-    """The account's buckets; all in memory, changes go to the database at once. Names are unique in any case."""
+    """The account's buckets; all in memory, changes go to the database at once. Names are unique in any
+    case.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database

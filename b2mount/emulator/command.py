@@ -1,4 +1,6 @@
-"""The `emulator` command line. The server is imported only when it runs, so that --help needs none of its packages."""
+"""The `emulator` command line. The server is imported only when it runs, so that --help needs none of its
+packages.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,19 @@ def _parse_listen(context: click.Context, parameter: click.Parameter, value: str
 
 
 @click.command("emulator")
-@click.option("--data", required=True, type=click.Path(path_type=Path, file_okay=False), help="Directory that keeps everything; made if missing.")  # fmt: skip
-@click.option("--listen", default="127.0.0.1:0", callback=_parse_listen, metavar="ADDRESS:PORT", help="Where to listen; port 0 picks a free one.")  # fmt: skip
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory that keeps everything; made if missing.",
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:0",
+    callback=_parse_listen,
+    metavar="ADDRESS:PORT",
+    help="Where to listen; port 0 picks a free one.",
+)
 @click.option(
     "--tls-cert", type=click.Path(path_type=Path, exists=True), help="Certificate file (PEM): serve https."
 )
@@ -37,8 +50,8 @@ def emulator(
 
     Example: b2mount emulator --data ./b2 --listen 127.0.0.1:8080
 
-    The first start makes an account and writes its master key to DATA/master-key.json. Stop it with Ctrl-C; everything
-    is kept for the next start.
+    The first start makes an account and writes its master key to DATA/master-key.json. Stop it with Ctrl-C;
+    everything is kept for the next start.
     """
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together")

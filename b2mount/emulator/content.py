@@ -1,7 +1,8 @@
 """File content: blobs on disk, shared by reference count, and the pieces that make up each file.
 
-A version or part owns a list of pieces, each a range of a blob. Finishing a large file and copying move or share
-pieces and never bytes. Blob 0 is the pattern: content that seeding makes up, computed from its offset, stored nowhere.
+A version or part owns a list of pieces, each a range of a blob. Finishing a large file and copying move or
+share pieces and never bytes. Blob 0 is the pattern: content that seeding makes up, computed from its
+offset, stored nowhere.
 """
 
 from __future__ import annotations

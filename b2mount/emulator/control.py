@@ -1,4 +1,5 @@
-"""The control interface under /_control/: for tests and demonstrations, from loopback only, never counted as a call.
+"""The control interface under /_control/: for tests and demonstrations, from loopback only, never counted
+as a call.
 
 Unlike the rest it needs no token: who can reach it is on this machine.
 """

@@ -1,8 +1,9 @@
 """The emulator's metadata: one SQLite database (WAL) in the data directory.
 
-Names are BLOBs, so that SQLite compares them as B2 does: byte by byte of UTF-8. Two indexes make every listing
-a range scan: `history` holds each name's versions newest first, `visible` holds one row for each name whose newest
-version is a file. `visible` is what keeps a listing's cost by what it returns: hidden names are not in it.
+Names are BLOBs, so that SQLite compares them as B2 does: byte by byte of UTF-8. Two indexes make every
+listing a range scan: `history` holds each name's versions newest first, `visible` holds one row for each
+name whose newest version is a file. `visible` is what keeps a listing's cost by what it returns: hidden
+names are not in it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ CREATE TABLE IF NOT EXISTS keys (
     buckets TEXT, prefix TEXT, expires_ms INTEGER, master INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tokens (
-    token TEXT PRIMARY KEY, kind TEXT NOT NULL, key_id TEXT NOT NULL, target TEXT NOT NULL, place TEXT NOT NULL,
-    prefix TEXT NOT NULL, overrides TEXT NOT NULL, expires_ms INTEGER NOT NULL
+    token TEXT PRIMARY KEY, kind TEXT NOT NULL, key_id TEXT NOT NULL, target TEXT NOT NULL,
+    place TEXT NOT NULL, prefix TEXT NOT NULL, overrides TEXT NOT NULL, expires_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS buckets (
     num INTEGER PRIMARY KEY AUTOINCREMENT, bucket_id TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
-    name_key TEXT NOT NULL UNIQUE, type TEXT NOT NULL, revision INTEGER NOT NULL, lock_enabled INTEGER NOT NULL,
-    settings TEXT NOT NULL
+    name_key TEXT NOT NULL UNIQUE, type TEXT NOT NULL, revision INTEGER NOT NULL,
+    lock_enabled INTEGER NOT NULL, settings TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS versions (
     seq INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, name BLOB NOT NULL, stamp INTEGER NOT NULL,
@@ -47,12 +48,14 @@ CREATE TABLE IF NOT EXISTS pieces (
 CREATE TABLE IF NOT EXISTS blobs (id INTEGER PRIMARY KEY, refs INTEGER NOT NULL);
 """
 
-# How many virtual-machine steps lie between two calls of the progress handler: coarse, so that counting is free.
+# Virtual-machine steps between two calls of the progress handler: coarse, so that counting is free.
 STEPS_PER_TICK = 100
 
 
 class Database:
-    """One connection, used by one thread; `steps` counts SQLite's work since start (in virtual-machine steps)."""
+    """One connection, used by one thread; `steps` counts SQLite's work since start (in virtual-machine
+    steps).
+    """
 
     def __init__(self, path: Path) -> None:
         self.connection = sqlite3.connect(path, isolation_level=None, cached_statements=512)
@@ -71,7 +74,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit what the block did, or undo it when it raises. Not to be nested, nor held across an await."""
+        """Commit what the block did, or undo it when it raises. Not nested, not held across an await."""
         self.execute("BEGIN IMMEDIATE")
         try:
             yield

@@ -1,6 +1,8 @@
-"""Server-side encryption, as far as it shows: SSE-B2 is accepted and echoed, an SSE-C key is asked for and checked.
+"""Server-side encryption, as far as it shows: SSE-B2 is accepted and echoed, an SSE-C key is asked for and
+checked.
 
-Nothing is really encrypted on disk. Source: Backblaze docs, "Server-Side Encryption", b2_upload_file, b2_copy_file.
+Nothing is really encrypted on disk. Source: Backblaze docs, "Server-Side Encryption", b2_upload_file,
+b2_copy_file.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ _KEY_NEEDED = (
 
 @dataclass(frozen=True, slots=True)
 class Encryption:
-    """How one file is (said to be) encrypted: mode "", "SSE-B2" or "SSE-C" with the MD5 of the customer's key."""
+    """How one file is (said to be) encrypted: mode "", "SSE-B2" or "SSE-C" with the MD5 of the customer's
+    key.
+    """
 
     mode: str = ""
     key_md5: str = ""

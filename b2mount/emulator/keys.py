@@ -1,7 +1,7 @@
 """Application keys: what each may do, and the account's master key.
 
-Sources: Backblaze docs, "Application Keys", "Application Key Capabilities", b2_create_key. Secrets are kept as SHA-256
-only; the master key's lies in master-key.json, for whoever runs the server.
+Sources: Backblaze docs, "Application Keys", "Application Key Capabilities", b2_create_key. Secrets are kept
+as SHA-256 only; the master key's lies in master-key.json, for whoever runs the server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from b2mount.emulator.errors import bad_auth_token, unauthorized
 CLUSTER = "000"
 
 # In B2's own order.
-CAPABILITIES = (
+CAPABILITIES = (  # noqa: SIM905
     "listKeys writeKeys deleteKeys listBuckets listAllBucketNames readBuckets writeBuckets deleteBuckets"
     " readBucketEncryption writeBucketEncryption readBucketRetentions writeBucketRetentions"
     " readBucketReplications writeBucketReplications readBucketNotifications writeBucketNotifications"

@@ -1,7 +1,8 @@
 """What was asked of the server: counters by call and price class, the request log, and caps.
 
-Source of the classes: Backblaze, "Cloud Storage Transaction Pricing". A listing is billed one class C for each 1000 rows
-returned, rounded up. Calls refused with 401 or 403, rate limits and server errors are counted as calls but not billed.
+Source of the classes: Backblaze, "Cloud Storage Transaction Pricing". A listing is billed one class C for
+each 1000 rows returned, rounded up. Calls refused with 401 or 403, rate limits and server errors are
+counted as calls but not billed.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from b2mount.emulator.errors import Refusal
 LOG_ENTRIES = 100_000
 ROWS_A_TRANSACTION = 1000
 
-_CLASS_A = (
+_CLASS_A = (  # noqa: SIM905
     "b2_cancel_large_file b2_delete_bucket b2_delete_file_version b2_delete_key b2_finish_large_file"
     " b2_get_upload_part_url b2_get_upload_url b2_hide_file b2_start_large_file b2_update_file_legal_hold"
     " b2_update_file_retention b2_upload_file b2_upload_part"
 ).split()
-_CLASS_B = "b2_download_file_by_id b2_download_file_by_name b2_get_file_info".split()
+_CLASS_B = "b2_download_file_by_id b2_download_file_by_name b2_get_file_info".split()  # noqa: SIM905
 CLASSES = {**dict.fromkeys(_CLASS_A, "A"), **dict.fromkeys(_CLASS_B, "B")}  # the rest is class C
 
 DOWNLOADS = frozenset({"b2_download_file_by_id", "b2_download_file_by_name"})
 STORING = frozenset(
-    "b2_get_upload_url b2_start_large_file b2_copy_file b2_copy_part b2_get_upload_part_url".split()
+    "b2_get_upload_url b2_start_large_file b2_copy_file b2_copy_part b2_get_upload_part_url".split()  # noqa: SIM905
 )
 
 

@@ -1,7 +1,8 @@
 """Listings of names and versions, each a walk along an index.
 
-With a delimiter the walk seeks past a folder as soon as it has seen one name in it, so that the cost is by the rows returned,
-whatever lies in the folder. Source: Backblaze docs, b2_list_file_names, b2_list_file_versions.
+With a delimiter the walk seeks past a folder as soon as it has seen one name in it, so that the cost is by
+the rows returned, whatever lies in the folder. Source: Backblaze docs, b2_list_file_names,
+b2_list_file_versions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Object Lock: retention and legal hold, asked for with an upload or changed later.
 
-Sources: Backblaze docs, "Object Lock", b2_update_file_retention, b2_update_file_legal_hold. Compliance mode can be
-extended, never shortened; governance mode gives way to bypassGovernance with the capability of that name.
+Sources: Backblaze docs, "Object Lock", b2_update_file_retention, b2_update_file_legal_hold. Compliance mode
+can be extended, never shortened; governance mode gives way to bypassGovernance with the capability of that
+name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The table of calls: name, handler and the parameters each takes. A field that is not here is refused as bad_json."""
+"""The table of calls: name, handler and the parameters each takes. A field that is not here is refused as
+bad_json.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Calls about the account and its keys: authorize, create, list and delete keys.
 
-Source: Backblaze docs, b2_authorize_account, b2_create_key, b2_list_keys, "Native API Versions" (the four reply shapes;
-keys for several buckets exist for v4 alone).
+Source: Backblaze docs, b2_authorize_account, b2_create_key, b2_list_keys, "Native API Versions" (the four
+reply shapes; keys for several buckets exist for v4 alone).
 """
 
 from __future__ import annotations

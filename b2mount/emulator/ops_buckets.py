@@ -1,4 +1,6 @@
-"""Calls about buckets. Source: Backblaze docs, b2_create_bucket, b2_update_bucket, b2_list_buckets, b2_delete_bucket."""
+"""Calls about buckets. Source: Backblaze docs, b2_create_bucket, b2_update_bucket, b2_list_buckets,
+b2_delete_bucket.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Downloads, by name and by ID, whole or one range, GET and HEAD.
 
-Sources: Backblaze docs, b2_download_file_by_name, b2_download_file_by_id. An end past the file is clamped, a start past it
-is 416; public buckets need no token; a download token works by name alone and under its prefix.
+Sources: Backblaze docs, b2_download_file_by_name, b2_download_file_by_id. An end past the file is clamped,
+a start past it is 416; public buckets need no token; a download token works by name alone and under its
+prefix.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from b2mount.emulator.versions import UPLOAD, Version, need_file_id
 from b2mount.emulator.wire import Reply
 
 # Query parameters that replace a header of the reply; they need an authorization even on a public bucket.
-_OVERRIDES = {
+OVERRIDES = {
     "b2ContentDisposition": b"content-disposition",
     "b2ContentLanguage": b"content-language",
     "b2Expires": b"expires",
@@ -101,7 +102,7 @@ def _reader(call: Call, *, by_name: bool) -> tuple[Token | None, Key | None]:
 
 def _overrides(call: Call, key: Key | None) -> dict[bytes, bytes]:
     query = call.request.query()
-    given = {header: query[name] for name, header in _OVERRIDES.items() if name in query}
+    given = {header: query[name] for name, header in OVERRIDES.items() if name in query}
     if given and key is None:
         raise unauthorized()
     for value in given.values():

@@ -1,7 +1,7 @@
 """Calls about single versions: info, hide, delete, locks, copy, download authorization.
 
-Sources: Backblaze docs, one page a call; the codes of refused deletes and lock changes are those asserted by the live
-tests in Backblaze/B2_Command_Line_Tool, test/integration.
+Sources: Backblaze docs, one page a call; the codes of refused deletes and lock changes are those asserted
+by the live tests in Backblaze/B2_Command_Line_Tool, test/integration.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from b2mount.emulator import encryption, locks
@@ -19,6 +20,7 @@ from b2mount.emulator.errors import Refusal, access_denied, bad_request, not_fou
 from b2mount.emulator.keys import Key
 from b2mount.emulator.names import check_info
 from b2mount.emulator.newfile import choose_encryption, dump_info, resolve_type
+from b2mount.emulator.ops_download import OVERRIDES
 from b2mount.emulator.ranges import parse_range
 from b2mount.emulator.service import Call
 from b2mount.emulator.tokens import DOWNLOAD
@@ -36,9 +38,6 @@ from b2mount.emulator.versions import (
 )
 
 _MAX_DOWNLOAD_SECONDS = 604_800
-_OVERRIDES = (
-    "b2ContentDisposition b2ContentLanguage b2Expires b2CacheControl b2ContentEncoding b2ContentType".split()
-)
 
 
 def get_file_info(call: Call) -> dict[str, Any]:
@@ -64,9 +63,16 @@ def hide_file(call: Call) -> dict[str, Any]:
         raise Refusal(400, "already_hidden", f"File already hidden: {name}")
     with service.database.transaction():
         marker = Version(
-            service.versions.new_seq(), bucket.num, name, service.versions.next_stamp(bucket, name), HIDE, MARKER,
-            0, EMPTY_SHA1, EMPTY_MD5, HIDE_TYPE, "{}", "", locks.UNLOCKED,
-        )  # fmt: skip
+            seq=service.versions.new_seq(),
+            bucket=bucket.num,
+            name=name,
+            stamp=service.versions.next_stamp(bucket, name),
+            action=HIDE,
+            kind=MARKER,
+            content_type=HIDE_TYPE,
+            sha1=EMPTY_SHA1,
+            md5=EMPTY_MD5,
+        )
         service.versions.add(marker)
     return service.versions.row(marker, call.key())
 
@@ -144,7 +150,7 @@ def get_download_authorization(call: Call) -> dict[str, Any]:
     seconds = call.params.integer("validDurationInSeconds")
     if seconds is None or not 1 <= seconds <= _MAX_DOWNLOAD_SECONDS:
         raise bad_request("validDurationInSeconds must be between 1 and 604800")
-    overrides = {name: value for name in _OVERRIDES if (value := call.params.text(name)) is not None}
+    overrides = {name: value for name in OVERRIDES if (value := call.params.text(name)) is not None}
     token = call.service.tokens.issue(
         DOWNLOAD, call.key(), seconds, target=bucket.bucket_id, prefix=prefix, overrides=overrides
     )
@@ -226,25 +232,22 @@ async def copy_file(call: Call) -> dict[str, Any]:
     service.check_name(name)
     start, end = copy_range(call, source)
     service.ledger.check_storage(end - start)
-    template = _copied_version(call, source, bucket, key)
+    draft = _copied_version(call, source, bucket, key)
     pieces = service.content.pieces(source.seq, start, end)
     async with borrowed(call, pieces) as seq:
         whole = end - start == source.size
         sha1 = source.sha1 if whole else await sha1_of(call, pieces)
         with service.database.transaction():
-            version = Version(
-                seq, bucket.num, name, service.versions.next_stamp(bucket, name), UPLOAD, SMALL, end - start, sha1,
-                source.md5 if whole else None, template[0], template[1], template[2], template[3],
-            )  # fmt: skip
+            stamp = service.versions.next_stamp(bucket, name)
+            md5 = source.md5 if whole else None
+            version = replace(draft, seq=seq, stamp=stamp, size=end - start, sha1=sha1, md5=md5)
             service.versions.add(version)
     service.ledger.stored(version.size)
     return {**service.versions.row(version, key), "action": "copy"}
 
 
-def _copied_version(
-    call: Call, source: Version, bucket: Bucket, key: Key
-) -> tuple[str, str, str, locks.Lock]:
-    """Give content type, info, encryption and lock of a copy, by the metadata directive."""
+def _copied_version(call: Call, source: Version, bucket: Bucket, key: Key) -> Version:
+    """Give the copy without its content: type, info, encryption and lock, by the metadata directive."""
     params = call.params
     asked_sse = encryption.from_json(params.mapping("destinationServerSideEncryption"))
     sse = choose_encryption(asked_sse, bucket)
@@ -252,14 +255,15 @@ def _copied_version(
     content_type, info = params.text("contentType"), params.mapping("fileInfo")
     asked = locks.from_json(params.mapping("fileRetention"), params.text("legalHold"))
     lock = locks.for_new_version(asked, bucket, key)
+    name = params.need_text("fileName")
+    draft = Version(0, bucket.num, name, 0, UPLOAD, SMALL, "", sse=sse.stored(), lock=lock)
     if directive == "COPY":
         if content_type is not None or info is not None:
             raise bad_request("contentType and fileInfo must not be given when the metadata is copied")
-        return source.content_type, source.info, sse.stored(), lock
+        return replace(draft, content_type=source.content_type, info=source.info)
     if directive != "REPLACE":
         raise bad_request("metadataDirective must be COPY or REPLACE")
     if content_type is None:
         raise bad_request("contentType is required when the metadata is replaced")
-    name = params.need_text("fileName")
     checked = check_info(name, info or {}, tight=bool(sse.mode) or bucket.lock_enabled)
-    return resolve_type(name, content_type), dump_info(checked), sse.stored(), lock
+    return replace(draft, content_type=resolve_type(name, content_type), info=dump_info(checked))

@@ -1,7 +1,8 @@
 """Calls about large files: start, list parts, copy a part, finish, cancel.
 
-Sources: Backblaze docs, "Large Files" (parts 1 to 10,000, each 5 MB to 5 GB but the last, at least two), b2_finish_large_file,
-b2_copy_part; the live tests of b2sdk (a part that is too small is refused at finish, not before).
+Sources: Backblaze docs, "Large Files" (parts 1 to 10,000, each 5 MB to 5 GB but the last, at least two),
+b2_finish_large_file, b2_copy_part; the live tests of b2sdk (a part that is too small is refused at finish,
+not before).
 """
 
 from __future__ import annotations
@@ -69,10 +70,18 @@ def start_large_file(call: Call) -> dict[str, Any]:
     )
     with service.database.transaction():
         version = Version(
-            service.versions.new_seq(), bucket.num, name,
-            service.versions.next_stamp(bucket, name) if stamp is None else stamp,
-            START, LARGE, 0, "none", None, content_type, info, sse.stored(), lock,
-        )  # fmt: skip
+            seq=service.versions.new_seq(),
+            bucket=bucket.num,
+            name=name,
+            stamp=service.versions.next_stamp(bucket, name) if stamp is None else stamp,
+            action=START,
+            kind=LARGE,
+            content_type=content_type,
+            sha1="none",
+            info=info,
+            sse=sse.stored(),
+            lock=lock,
+        )
         service.versions.add(version)
     return service.versions.row(version, call.key())
 
@@ -164,7 +173,8 @@ def list_parts(call: Call) -> dict[str, Any]:
     count = call.params.count("maxPartCount", default=100, most=1000)
     start = call.params.integer("startPartNumber") or 1
     rows = call.service.database.execute(
-        "SELECT number, size, sha1, md5, stamp FROM parts WHERE file = ? AND number >= ? ORDER BY number LIMIT ?",
+        "SELECT number, size, sha1, md5, stamp FROM parts WHERE file = ? AND number >= ?"
+        " ORDER BY number LIMIT ?",
         (version.seq, start, count + 1),
     ).fetchall()
     call.rows = len(rows[:count])

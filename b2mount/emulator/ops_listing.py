@@ -1,4 +1,6 @@
-"""Calls that list files. Source: Backblaze docs, b2_list_file_names, b2_list_file_versions, b2_list_unfinished_large_files."""
+"""Calls that list files. Source: Backblaze docs, b2_list_file_names, b2_list_file_versions,
+b2_list_unfinished_large_files.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The two calls that carry content: b2_upload_file and b2_upload_part.
 
-Sources: Backblaze docs, b2_upload_file, b2_upload_part, "Integration Checklist". The URL and its token belong together, take
-one upload at a time, and are void after an upload they refused with 401 or a server error.
+Sources: Backblaze docs, b2_upload_file, b2_upload_part, "Integration Checklist". The URL and its token
+belong together, take one upload at a time, and are void after an upload they refused with 401 or a server
+error.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from b2mount.emulator import encryption, locks
@@ -27,7 +28,7 @@ from b2mount.emulator.versions import UPLOAD as UPLOADED
 _HEX = re.compile(r"[0-9a-f]{40}")
 _AT_END = "hex_digits_at_end"
 _REFUSED_HEADERS = (
-    "content-disposition content-encoding content-language content-location content-range expires".split()
+    "content-disposition content-encoding content-language content-location content-range expires".split()  # noqa: SIM905
 )
 
 
@@ -149,9 +150,17 @@ def _new_version(call: Call, token: Token) -> Version:
         None if asked is None else int(asked), allowed=service.settings.custom_timestamps
     )
     return Version(
-        0, bucket.num, name, custom or 0, UPLOADED, SMALL, 0, None, None, content_type, dump_info(info), sse.stored(),
-        lock,
-    )  # fmt: skip
+        seq=0,
+        bucket=bucket.num,
+        name=name,
+        stamp=custom or 0,
+        action=UPLOADED,
+        kind=SMALL,
+        content_type=content_type,
+        info=dump_info(info),
+        sse=sse.stored(),
+        lock=lock,
+    )
 
 
 def _header(call: Call, name: str) -> str:
@@ -165,12 +174,14 @@ def _store(call: Call, draft: Version, expected: Expected, incoming: Incoming) -
     service = call.service
     bucket = service.buckets.numbered(draft.bucket)
     with service.database.transaction():
-        version = Version(
-            service.versions.new_seq(), draft.bucket, draft.name,
-            draft.stamp or service.versions.next_stamp(bucket, draft.name), draft.action, draft.kind,
-            incoming.size, _shown_sha1(incoming, expected), incoming.md5, draft.content_type, draft.info, draft.sse,
-            draft.lock,
-        )  # fmt: skip
+        version = replace(
+            draft,
+            seq=service.versions.new_seq(),
+            stamp=draft.stamp or service.versions.next_stamp(bucket, draft.name),
+            size=incoming.size,
+            sha1=_shown_sha1(incoming, expected),
+            md5=incoming.md5,
+        )
         service.content.attach(version.seq, service.content.keep(incoming))
         service.versions.add(version)
     service.ledger.stored(version.size)

@@ -1,4 +1,6 @@
-"""The HTTP protocol: uvicorn's, with the transport in reach of the application and JSON for malformed requests."""
+"""The HTTP protocol: uvicorn's, with the transport in reach of the application and JSON for malformed
+requests.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ class EmulatorProtocol(HttpToolsProtocol):
         self.transport.write(
             b"HTTP/1.1 400 Bad Request\r\n"
             + head
-            + b"content-type: application/json;charset=UTF-8\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-            % len(body)
+            + b"content-type: application/json;charset=UTF-8\r\n"
+            + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
             + body
         )
         self.transport.close()

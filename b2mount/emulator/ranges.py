@@ -1,4 +1,6 @@
-"""Byte ranges as requests write them. Source: Backblaze docs, b2_download_file_by_id (one range, the end is clamped)."""
+"""Byte ranges as requests write them. Source: Backblaze docs, b2_download_file_by_id (one range, the end is
+clamped).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Makes versions at once, and removes whole buckets, past the rules of the API.
 
-Seeded versions look if other programs had made them long ago or through the S3 API.
-The rules for the names of uploads do not hold here: leading, trailing and doubled slashes, ".", "..", long segments and
-control characters are what B2's S3 API lets in, and what a client of the native API meets in listings.
+Seeded versions look if other programs had made them long ago or through the S3 API. The rules for the names
+of uploads do not hold here: leading, trailing and doubled slashes, ".", "..", long segments and control
+characters are what B2's S3 API lets in, and what a client of the native API meets in listings.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from typing import Any
 from b2mount.emulator.buckets import Bucket
 from b2mount.emulator.clock import now_ms
 from b2mount.emulator.content import PATTERN_BLOB, PATTERN_PERIOD, Piece
-from b2mount.emulator.encryption import NONE
 from b2mount.emulator.errors import bad_request
-from b2mount.emulator.locks import UNLOCKED
 from b2mount.emulator.names import MAX_NAME_BYTES
 from b2mount.emulator.newfile import dump_info
 from b2mount.emulator.service import Service
@@ -91,10 +89,18 @@ def _make(service: Service, bucket: Bucket, file: dict[str, Any]) -> None:
     if file.get("uploaded_ms") is not None:
         stamp = min(int(file["uploaded_ms"]), now_ms())
     version = Version(
-        service.versions.new_seq(), bucket.num, name, stamp, UPLOAD, LARGE if sha1 == "none" else SMALL, size, sha1, md5,
-        file.get("content_type") or "application/octet-stream", dump_info(file.get("info") or {}), NONE.stored(),
-        UNLOCKED,
-    )  # fmt: skip
+        seq=service.versions.new_seq(),
+        bucket=bucket.num,
+        name=name,
+        stamp=stamp,
+        action=UPLOAD,
+        kind=LARGE if sha1 == "none" else SMALL,
+        content_type=file.get("content_type") or "application/octet-stream",
+        size=size,
+        sha1=sha1,
+        md5=md5,
+        info=dump_info(file.get("info") or {}),
+    )
     service.content.attach(version.seq, pieces)
     service.versions.add(version)
 

@@ -40,7 +40,9 @@ class Options:
 
 
 def open_socket(host: str, port: int, *, allow_remote: bool) -> socket.socket:
-    """Bind the listening socket; raise NotLoopback where others could reach it unasked, OSError if it is taken."""
+    """Bind the listening socket; raise NotLoopback where others could reach it unasked, OSError if it is
+    taken.
+    """
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     if not ipaddress.ip_address(address[0]).is_loopback and not allow_remote:
         raise NotLoopback(f"{host} is not a loopback address")

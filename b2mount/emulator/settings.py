@@ -1,4 +1,6 @@
-"""The rules that a test may move while the server runs, with the values the service has. A restart keeps them."""
+"""The rules that a test may move while the server runs, with the values the service has. A restart keeps
+them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from b2mount.emulator.errors import bad_request
 
 @dataclass(slots=True)
 class Settings:
-    """Limits and terms; sizes in bytes. Sources: Backblaze docs, "Files", "Large Files", b2_authorize_account."""
+    """Limits and terms; sizes in bytes. Sources: Backblaze docs, "Files", "Large Files",
+    b2_authorize_account.
+    """
 
     token_seconds: int = 86_400
     upload_url_seconds: int = 86_400

@@ -1,7 +1,8 @@
 """Tokens: of the account, of an upload URL, of a download authorization.
 
-Sources: Backblaze docs, b2_authorize_account (24 hours), b2_get_upload_url (24 hours, one upload at a time, void after a
-failed upload), b2_get_download_authorization. Tokens live in the database, so a restart keeps them.
+Sources: Backblaze docs, b2_authorize_account (24 hours), b2_get_upload_url (24 hours, one upload at a time,
+void after a failed upload), b2_get_download_authorization. Tokens live in the database, so a restart keeps
+them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _FORGET_AFTER_MS = 7 * 86_400_000
 
 @dataclass(slots=True)
 class Token:
-    """One token. `target` is the bucket or large file it is bound to, `place` the last part of its upload URL."""
+    """One token. `target` is the bucket or large file it is bound to, `place` the last part of its upload
+    URL.
+    """
 
     text: str
     kind: str
@@ -87,7 +90,8 @@ class TokenStore:
     def check(self, text: str | None, *kinds: str) -> tuple[Token, Key]:
         """Find a living token of one of *kinds* and its key.
 
-        A token dies with its key: expired_auth_token when the key expired, bad_auth_token when it was deleted.
+        A token dies with its key: expired_auth_token when the key expired, bad_auth_token when it was
+        deleted.
         """
         token = self._tokens.get(text or "")
         if token is None or token.kind not in kinds:

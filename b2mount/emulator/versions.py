@@ -1,8 +1,9 @@
 """File versions: their records, their IDs, and which version of a name is the visible one.
 
-Order, here and in the database: newest first by timestamp, then by sequence number. A large file's timestamp is its start.
-File IDs have B2's shape (Backblaze docs, "Files"); the last group carries the milliseconds, so that an ID alone says where
-its version stands in a listing, also when the version is gone by then.
+Order, here and in the database: newest first by timestamp, then by sequence number. A large file's
+timestamp is its start. File IDs have B2's shape (Backblaze docs, "Files"); the last group carries the
+milliseconds, so that an ID alone says where its version stands in a listing, also when the version is gone
+by then.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from b2mount.emulator.database import Database
 from b2mount.emulator.encryption import Encryption, from_stored
 from b2mount.emulator.errors import Refusal, bad_request
 from b2mount.emulator.keys import Key
-from b2mount.emulator.locks import Lock
+from b2mount.emulator.locks import UNLOCKED, Lock
 
 UPLOAD, HIDE, START = "upload", "hide", "start"
 SMALL, LARGE, MARKER = 1, 2, 4  # the digit after "f" in a file ID
@@ -32,7 +33,7 @@ EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 HIDE_TYPE = "application/x-bz-hide-marker"
 
 COLUMNS = (
-    "seq, bucket, name, stamp, action, kind, size, sha1, md5, content_type, info, sse,"
+    "seq, bucket, name, stamp, action, kind, content_type, size, sha1, md5, info, sse,"
     " retention_mode, retain_until, hold"
 )
 _FILE_ID = re.compile(r"4_z([0-9a-f]{24})_f([124])([0-9a-f]{15})_d(\d{8})_m(\d{6})_c000_v0001000_t(\d{4})")
@@ -57,13 +58,13 @@ class Version:
     stamp: int
     action: str
     kind: int
-    size: int
-    sha1: str | None
-    md5: str | None
     content_type: str
-    info: str  # JSON
-    sse: str
-    lock: Lock
+    size: int = 0
+    sha1: str | None = None
+    md5: str | None = None
+    info: str = "{}"  # JSON
+    sse: str = ""
+    lock: Lock = UNLOCKED
 
     @property
     def encryption(self) -> Encryption:
@@ -95,10 +96,11 @@ def format_file_id(bucket_id: str, kind: int, seq: int, stamp: int) -> str:
 
 def version_from_row(row: tuple[Any, ...]) -> Version:
     """Make a Version of a row of COLUMNS."""
+    seq, bucket, name, stamp, action, kind, content_type, size, sha1, md5, info, sse, *lock = row
+    lock_ = Lock(*lock)
     return Version(
-        row[0], row[1], row[2].decode(), row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11],
-        Lock(row[12], row[13], row[14]),
-    )  # fmt: skip
+        seq, bucket, name.decode(), stamp, action, kind, content_type, size, sha1, md5, info, sse, lock_
+    )
 
 
 class VersionStore:
@@ -153,23 +155,42 @@ class VersionStore:
 
     def next_stamp(self, bucket: Bucket, name: str) -> int:
         """Give the timestamp of a new version of *name*: now, but later than every version there is."""
+        newest = self._newest_stamp(bucket.num, name)
+        return now_ms() if newest is None else max(now_ms(), newest + 1)
+
+    def _newest_stamp(self, bucket: int, name: str) -> int | None:
         row = self._database.execute(
             "SELECT stamp FROM versions WHERE bucket = ? AND name = ? ORDER BY stamp DESC LIMIT 1",
-            (bucket.num, name.encode()),
+            (bucket, name.encode()),
         ).fetchone()
-        return now_ms() if row is None else max(now_ms(), row[0] + 1)
+        return None if row is None else int(row[0])
 
     def add(self, version: Version) -> None:
         """Record a new version and decide anew what is visible under its name."""
+        alone = self._newest_stamp(version.bucket, version.name) is None
         self._database.execute(
-            f"INSERT INTO versions ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO versions (current, {COLUMNS})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                version.seq, version.bucket, version.name.encode(), version.stamp, version.action, version.kind,
-                version.size, version.sha1, version.md5, version.content_type, version.info, version.sse,
-                version.lock.mode, version.lock.until, version.lock.hold,
+                int(alone and version.action == UPLOAD),
+                version.seq,
+                version.bucket,
+                version.name.encode(),
+                version.stamp,
+                version.action,
+                version.kind,
+                version.content_type,
+                version.size,
+                version.sha1,
+                version.md5,
+                version.info,
+                version.sse,
+                version.lock.mode,
+                version.lock.until,
+                version.lock.hold,
             ),
-        )  # fmt: skip
-        if version.action != START:
+        )
+        if version.action != START and not alone:
             self.settle(version.bucket, version.name)
 
     def finish(self, version: Version, size: int) -> None:
@@ -212,7 +233,9 @@ class VersionStore:
         self._database.execute("DELETE FROM versions WHERE bucket = ?", (bucket.num,))
 
     def _remember_seq(self) -> None:
-        """Keep the greatest number: none is given twice, also not when the newest was deleted before a restart."""
+        """Keep the greatest number: none is given twice, also not when the newest was deleted before a
+        restart.
+        """
         self._database.execute(
             "INSERT INTO meta SELECT 'last_seq', max(seq) FROM versions WHERE true"
             " ON CONFLICT DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))"

@@ -63,7 +63,7 @@ class Emulator:
         self.master_key_id = ""
         self.master_key = ""
 
-    # --- life -------------------------------------------------------------------------------------------------
+    # --- life ---------------------------------------------------------------------------
 
     @property
     def pid(self) -> int:
@@ -133,7 +133,7 @@ class Emulator:
         if self._process is not None:
             self.stop()
 
-    # --- the wire ---------------------------------------------------------------------------------------------
+    # --- the wire -----------------------------------------------------------------------
 
     def connect(self) -> http.client.HTTPConnection:
         """Open a connection of one's own."""
@@ -223,7 +223,7 @@ class Emulator:
             raise CallFailed(name, status, answer)
         return answer
 
-    # --- buckets, keys, files -----------------------------------------------------------------------------------
+    # --- buckets, keys, files -----------------------------------------------------------
 
     def create_bucket(self, name: str, **fields: Any) -> str:
         """Make a bucket (private unless bucketType says otherwise); give its ID."""
@@ -364,7 +364,7 @@ class Emulator:
         """Hide a name."""
         return dict(self.ask("b2_hide_file", {"bucketId": self.bucket_id(bucket), "fileName": name}))
 
-    # --- control --------------------------------------------------------------------------------------------------
+    # --- control ------------------------------------------------------------------------
 
     def counters(self) -> dict[str, Any]:
         """Give all counters since the last reset."""
