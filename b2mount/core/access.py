@@ -102,7 +102,6 @@ _RULES: dict[Operation, _Rule] = {
 }
 
 _OF_BUCKETS = (Operation.MAKE_BUCKET, Operation.REMOVE_BUCKET)
-_MADE_UP_ABOVE_THE_PREFIX = (Operation.LOOK_UP, Operation.LIST, Operation.LIST_VERSIONS)
 
 
 def refusal(
@@ -134,7 +133,7 @@ def refusal(
             return NotPermitted(
                 f"this directory is made up: the key covers names that begin {grant.prefix!r}"
             )
-        if where is Place.ABOVE and operation in _MADE_UP_ABOVE_THE_PREFIX:
+        if where is Place.ABOVE:
             return None  # answered from the key itself, without a call
     missing = rule.needs & ~grant.capabilities
     return rule.missing(_lacks(missing, operation)) if missing else None

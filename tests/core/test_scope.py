@@ -212,6 +212,15 @@ def test_a_key_whose_every_bucket_is_gone_mounts_nothing(
         resolve_scope(grant(*buckets), source)
 
 
+def test_a_key_whose_bucket_is_gone_is_told_which_one_that_was() -> None:
+    with pytest.raises(ScopeError) as caught:
+        resolve_scope(grant(GONE), None)
+    assert caught.value.hint.startswith("it covers b3;")
+    with pytest.raises(ScopeError) as caught:
+        resolve_scope(grant(), None)
+    assert caught.value.hint.startswith("it covers none;")
+
+
 def test_an_account_wide_key_asks_which_buckets_there_are() -> None:
     key = grant(everywhere=True, prefix="a/", capabilities=READ | Capability.LIST_BUCKETS)
     assert resolve_scope(key, None) == Scope(None, "", "a/", None)
@@ -232,6 +241,12 @@ def test_a_bucket_that_can_neither_be_listed_nor_read_by_name_is_refused() -> No
     key = grant(everywhere=True, capabilities=Capability.WRITE_FILES | Capability.LIST_FILES)
     with pytest.raises(ScopeError, match="lacks listBuckets"):
         resolve_scope(key, Source("photos", ""))
+
+
+@pytest.mark.parametrize("right", [Capability.LIST_BUCKETS, Capability.READ_FILES])
+def test_a_bucket_that_can_be_listed_or_read_by_name_is_enough(right: Capability) -> None:
+    scope = resolve_scope(grant(everywhere=True, capabilities=right), Source("photos", ""))
+    assert scope.single == RootBucket(None, "photos")
 
 
 def test_a_source_picks_one_of_several_buckets() -> None:
@@ -319,6 +334,11 @@ def test_a_scope_id_is_a_safe_file_name(account: str, scope: Scope) -> None:
 def test_a_scope_id_can_be_read() -> None:
     scope = resolve_scope(grant(PHOTOS, prefix="2026/summer/"), None)
     assert scope_id("acc", scope).startswith("photos-2026-summer-")
+
+
+def test_a_scope_id_is_readable_even_where_the_bucket_name_is_not() -> None:
+    scope = resolve_scope(grant(everywhere=True), Source("_", ""))
+    assert scope_id("acc", scope).startswith("bucket-")
 
 
 def test_different_scopes_have_different_ids() -> None:
