@@ -1,0 +1,151 @@
+"""How much of a file to read ahead, from the reads of one handle so far.
+
+The rule: be ahead by twice of what was read in sequence, up to a maximum. So the window doubles and more with
+every round trip, whoever reads a little fetches a little too much at the most, and random readers get what
+they ask for. Only the start of a file is taken for the start of a sequence at once.
+
+The kernel sends the reads of its own read-ahead in parallel, so they arrive in any order; it leaves out pages
+that it has; and several threads may read in sequence through one handle. Hence a few streams are followed at
+a time, each with what was read beyond its head.
+
+Knows nothing of caches or requests: what of a window is there already is the caller's matter.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+KIB, MIB = 1 << 10, 1 << 20
+
+BLOCK = 128 * KIB  # what the kernel asks for at once, unless told otherwise
+FLIGHT = 8 * MIB  # below this the first byte's latency costs more than it should: measured at 40 ms
+STREAMS = 4  # followed at a time; a guess
+_MOST_BEYOND = 16  # ranges remembered beyond a head: more than the 12 reads that Linux has in the background
+
+
+class Window(NamedTuple):
+    """Bytes [start, end) worth having, or having under way; it holds all that was asked for."""
+
+    start: int
+    end: int
+
+
+class _Stream:
+    """Reads that follow on each other: [start, head) was read, apart from short gaps."""
+
+    __slots__ = ("_beyond", "_first_end", "_start", "head")
+
+    def __init__(self, start: int, end: int) -> None:
+        self._start = start
+        self._first_end = end
+        self.head = end
+        self._beyond: list[tuple[int, int]] = []  # read beyond the head, in order
+
+    def accepts(self, offset: int, slack: int) -> bool:
+        return max(self._start, self.head - slack) <= offset <= self.head + slack
+
+    def follow(self, start: int, end: int) -> None:
+        """Take in one more read; the head passes a gap no longer than what was read right behind it."""
+        if start <= self.head:
+            self.head = max(self.head, end)
+        else:
+            self._beyond = _merged([*self._beyond, (start, end)])[:_MOST_BEYOND]
+        while self._beyond:
+            start, end = self._beyond[0]
+            if end - start < start - self.head:
+                break
+            self.head = max(self.head, end)
+            del self._beyond[0]
+
+    def ahead(self, initial: int) -> int:
+        """Say how many bytes beyond the head are worth having; only the start of a file needs no proof."""
+        run = self.head - self._start
+        if self._start == 0:
+            return max(initial, 2 * run)
+        return 2 * run if self.head > self._first_end else 0
+
+
+def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sort ranges and join those that touch."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return found
+
+
+class ReadAhead:
+    """The reads of one handle, and what they call for. All numbers are bytes."""
+
+    __slots__ = ("_block", "_file_size", "_flight", "_initial", "_maximum", "_slack", "_streams")
+
+    def __init__(
+        self,
+        file_size: int,
+        *,
+        block: int = BLOCK,
+        initial: int = MIB,
+        maximum: int = 64 * MIB,
+        flight: int = FLIGHT,
+    ) -> None:
+        self._file_size = file_size
+        self._block = block
+        self._initial = initial
+        self._maximum = maximum
+        self._flight = flight
+        self._slack = 4 * initial  # how far from its turn a read may come and still belong to a sequence
+        self._streams: list[_Stream] = []  # the one used last comes first
+
+    def on_read(self, offset: int, size: int) -> Window:
+        """Take note of a read and return the window that it calls for, within the file.
+
+        A window ends on borders so far apart that what is new in it makes requests worth sending: about half
+        of what is ahead, a flight at the most, a block at least.
+        """
+        start = min(offset, self._file_size)
+        end = min(offset + size, self._file_size)
+        if start == end:
+            return Window(start, end)
+        stream = self._stream_of(start, end)
+        ahead = min(stream.ahead(self._initial), self._maximum)
+        target = min(stream.head + ahead, end + self._maximum)
+        if target >= self._file_size:
+            return Window(start, self._file_size)
+        step = min(max(1 << max(0, (ahead // 2).bit_length() - 1), self._block), self._flight)
+        return Window(start, max(end, target - target % step))
+
+    def _stream_of(self, start: int, end: int) -> _Stream:
+        """Find the stream that a read belongs to, or begin one in place of the one used longest ago."""
+        streams = self._streams
+        if not (streams and streams[0].head == start):
+            near = [stream for stream in streams if stream.accepts(start, self._slack)]
+            if not near:
+                streams.insert(0, _Stream(start, end))
+                del streams[STREAMS:]
+                return streams[0]
+            nearest = min(near, key=lambda stream: abs(stream.head - start))
+            streams.remove(nearest)
+            streams.insert(0, nearest)
+        streams[0].follow(start, end)
+        return streams[0]
+
+
+def split_ranges(
+    start: int, end: int, *, block: int, flight: int, file_size: int | None = None
+) -> list[tuple[int, int]]:
+    """Cut [start, end) into the ranges to request, in order: whole blocks, none longer than *flight*.
+
+    Borders lie on multiples of *flight* (itself a multiple of *block*), so that neighbours never overlap. The
+    last range ends at *file_size* where the block does not.
+    """
+    if flight % block:
+        raise ValueError(f"a flight of {flight} bytes is not made of blocks of {block}")
+    if start >= end:
+        return []
+    start -= start % block
+    end += -end % block
+    borders = [start, *range(start - start % flight + flight, end, flight), end]
+    if file_size is not None:
+        borders[-1] = min(end, file_size)
+    return list(pairwise(borders))
