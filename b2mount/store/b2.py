@@ -18,10 +18,10 @@ from b2sdk.v3 import (  # type: ignore[import-untyped]  # b2sdk ships no types
     MetadataDirectiveMode,
     RetentionMode,
 )
-from b2sdk.v3.exception import UnusableFileName  # type: ignore[import-untyped]
 
-from b2mount.core.errors import IllegalName, InvalidArgument, NoSuchFile, VersionGone
+from b2mount.core.errors import InvalidArgument, NoSuchFile, VersionGone
 from b2mount.core.grant import Capability, Grant
+from b2mount.core.names import check_uploadable
 from b2mount.core.replies import Fault
 from b2mount.store import rows
 from b2mount.store.authorization import Access
@@ -247,13 +247,11 @@ class B2Store:
         def work(raw: Any, url: UploadUrl, transport: Transport) -> FileVersion:
             data, digest = prepared(body, sha1, trio.from_thread.check_cancelled)
             arguments = (name, body.size, content_type, digest, dict(info), data)
-            try:
-                row = raw.upload_file(url.url, url.token, *arguments, **_lock_arguments(lock))
-            except UnusableFileName as exc:
-                raise IllegalName(f"{name}: {exc}") from None
+            row = raw.upload_file(url.url, url.token, *arguments, **_lock_arguments(lock))
             _check_stored(row, digest, body.size, transport)
             return _version(row, transport)
 
+        check_uploadable(name)
         return await self._caller.upload("b2_upload_file", bucket_id, name, work, progress)
 
     async def upload_part(
@@ -302,6 +300,7 @@ class B2Store:
             )
             return _version(row, transport).file_id
 
+        check_uploadable(name)
         return await self._call("b2_start_large_file", name, work)
 
     async def copy_part(self, source_id: str, start: int, end: int, file_id: str, number: int) -> PartRow:
@@ -367,6 +366,7 @@ class B2Store:
         lock: LockSettings | None = None,
     ) -> FileVersion:
         """Copy up to 5 GB inside B2; metadata is replaced where *info* is given."""
+        check_uploadable(name)
         if info is None and content_type is not None:
             raise InvalidArgument("a copy keeps both content type and file info, or replaces both")
         if start > 0 and end is None:
