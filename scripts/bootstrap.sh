@@ -113,7 +113,7 @@ install_packages() { # NEED...
         as_root apt-get update -qq || say "apt-get update failed; going on with the package lists that are here"
         # shellcheck disable=SC2086 # one argument a package
         as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 \
-            install -qq -y --no-install-recommends $chosen </dev/null >&2
+            -o Dpkg::Use-Pty=0 install -qq -y --no-install-recommends $chosen </dev/null >&2
     elif command -v dnf >/dev/null; then
         chosen=$(packages dnf "$@")
         say "installing with dnf: $chosen"
@@ -210,15 +210,19 @@ check_fuse() {
 }
 
 [ "$(uname -s)" = Linux ] || fail "b2mount runs on Linux only; this is $(uname -s)"
-if ! is_ready; then
+case $purpose in
+demo) needs='fusermount3' ;;
+test) needs='fusermount3 openssl git rsync getfattr' ;;
+lint) needs='' ;;
+esac
+if is_ready; then
+    # shellcheck disable=SC2086 # one argument a need
+    ensure $needs
+else
     choose_python
-    ensure compiler pkg-config fuse-headers python-headers python-venv
+    # shellcheck disable=SC2086
+    ensure compiler pkg-config fuse-headers python-headers python-venv $needs
     make_venv
     install_project
 fi
-case $purpose in
-demo) ensure fusermount3 ;;
-test) ensure fusermount3 openssl git rsync getfattr ;;
-lint) exit 0 ;;
-esac
-check_fuse
+[ "$purpose" = lint ] || check_fuse

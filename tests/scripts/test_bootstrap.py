@@ -36,6 +36,8 @@ ORDINARY = [
 RUN_TIME = ["fusermount3", "openssl", "git", "rsync", "getfattr"]
 BUILD_TIME = ["cc", "pkg-config"]
 
+APT_INSTALL = "apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install -qq -y --no-install-recommends"
+
 # Stands for `python -m venv` and pip; all else the real interpreter does.
 PYTHON = """#!/bin/sh
 case "$*" in
@@ -166,9 +168,9 @@ def test_the_demo_needs_less_than_the_tests_and_is_topped_up_for_them(machine: M
     machine.log.write_text("")
     assert machine.bootstrap("test").returncode == 0
     assert machine.asked() == [
-        "pip -m pip install -q --disable-pip-version-check -e .[test]",
         "apt-get update -qq",
-        "apt-get -o DPkg::Lock::Timeout=300 install -qq -y --no-install-recommends openssl git rsync attr",
+        f"{APT_INSTALL} openssl git rsync attr",
+        "pip -m pip install -q --disable-pip-version-check -e .[test]",
     ]
 
 
@@ -211,7 +213,7 @@ def test_only_the_missing_packages_are_asked_for(machine: Machine) -> None:
     machine.manager("apt-get")
     done = machine.bootstrap("test")
     assert done.returncode == 0, done.stderr
-    assert machine.asked()[-1].endswith(" fuse3 rsync attr")
+    assert f"{APT_INSTALL} fuse3 rsync attr" in machine.asked()
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ def test_fedora_and_arch_use_their_own_manager(machine: Machine, manager: str, w
     machine.manager(manager)
     done = machine.bootstrap("test")
     assert done.returncode == 0, done.stderr
-    assert machine.asked()[-1] == words
+    assert words in machine.asked()
 
 
 def test_without_a_package_manager_it_names_the_packages(machine: Machine) -> None:
