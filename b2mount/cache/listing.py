@@ -17,8 +17,11 @@ class Listing:
     __slots__ = (
         "complete",
         "directory",
+        "live_hint",
         "lock",
         "marker",
+        "marker_names",
+        "newest_ms",
         "next_start",
         "order",
         "pages",
@@ -39,8 +42,11 @@ class Listing:
         self.marker: FileVersion | None = (
             None  # the placeholder that keeps the directory, with its attributes
         )
+        self.marker_names: set[str] = set()  # every name that keeps it: the web page's, the S3 tools'
+        self.live_hint = 0  # where in `order` somebody last found a name that is still there
         self.complete = False
         self.next_start: str | None = None
+        self.newest_ms = 0  # upload time of the newest file seen
         self.pages = 0
         self.probes = 0  # single names asked for because the pages did not know them
         self.probed: dict[str, tuple[FileVersion | None, float]] = {}
@@ -50,6 +56,7 @@ class Listing:
         """Take one row of a page of a delimiter listing."""
         rest = row.name[len(self.directory) :]
         if row.action is not Action.FOLDER and is_placeholder(rest, row.size):
+            self.marker_names.add(row.name)
             if self.marker is None or rest == PLACEHOLDER:
                 self.marker = row
             return
@@ -60,6 +67,7 @@ class Listing:
         if key not in self.rows:
             self.order.append(key)
         self.rows[key] = row
+        self.newest_ms = max(self.newest_ms, row.uploaded_ms)
         self.probed.pop(key, None)
 
     def drop(self, key: str) -> None:

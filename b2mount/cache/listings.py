@@ -111,6 +111,22 @@ class Listings:
             await self.extend(bucket_id, listing)
         return listing
 
+    async def list_all(self, bucket_id: str, prefix: str) -> list[FileVersion]:
+        """Return every current file under a prefix, at any depth, as B2 tells it now."""
+        rows: list[FileVersion] = []
+        call = object()
+        self._calls[call] = trio.current_time()  # from the first page to the last
+        try:
+            start: str | None = None
+            while True:
+                page = await self._store.list_names(bucket_id, prefix, start=start, limit=LARGEST_PAGE)
+                rows.extend(page.rows)
+                start = page.next_name
+                if start is None:
+                    return rows
+        finally:
+            del self._calls[call]
+
     async def find(self, bucket_id: str, directory: str, component: str) -> Found:
         """Say what B2 shows for one component of a directory, at the price of at most two calls."""
         listing = await self.get(bucket_id, directory)
@@ -150,10 +166,17 @@ class Listings:
         key = name[len(directory) :]
         if key == PLACEHOLDER:
             listing.marker = version
+            listing.marker_names = {name} if version is not None else set()
         elif version is None:
             listing.drop(key)
         else:
             listing.put(key, version)
+
+    def seed_empty(self, bucket_id: str, directory: str) -> None:
+        """Take note that a directory made here just now holds nothing in B2."""
+        listing = Listing(directory, directory, trio.current_time())
+        listing.complete = True
+        self._cache[bucket_id, directory] = listing
 
     def forget(self, bucket_id: str, directory: str) -> None:
         """Believe nothing any more about a directory and all under it."""

@@ -1,0 +1,193 @@
+"""Blocks of file versions in memory: fetched once however many wait; never stale, as versions never change.
+
+A block is `BLOCK` bytes of one version, the last one of a file shorter. Flights are ranges of blocks under
+way; a reader waits for the flights that bring its blocks. Knows file IDs and sizes; knows neither names nor
+what is worth reading ahead (core/windows.py says).
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+from cachetools import LRUCache
+
+from b2mount.core.errors import B2MountError
+from b2mount.store.store import FileVersion, Store
+
+log = logging.getLogger("b2mount.cache")
+
+BLOCK = 128 << 10  # bytes; the kernel's read-ahead asks for as much at once
+
+
+class SecondLevel(Protocol):
+    """A slower, larger cache below the one in memory."""
+
+    def get(self, file_id: str, index: int) -> bytes | None:
+        """Return a block, or None; may read a local disk."""
+
+    def put(self, file_id: str, index: int, data: bytes) -> None:
+        """Keep a block, if there is room."""
+
+
+class Flight:
+    """Blocks [first, end) of a version on their way."""
+
+    __slots__ = ("arrived", "blocks", "end", "error", "file_id", "first")
+
+    def __init__(self, file_id: str, first: int, end: int) -> None:
+        self.file_id = file_id
+        self.first = first
+        self.end = end
+        self.arrived = trio.Event()
+        self.error: BaseException | None = None
+        self.blocks: list[bytes] = []  # once arrived: for who waited, should memory not hold them
+
+
+@dataclass(slots=True)
+class BlockCounts:
+    """What the cache did, for `b2mount status`."""
+
+    hits: int = 0  # blocks found in memory
+    disk_hits: int = 0
+    misses: int = 0  # blocks that a reader had to wait for
+    fetched_bytes: int = 0
+
+
+class Blocks:
+    """The blocks of one mount. Fetches run in the nursery given, so a reader that leaves cancels nobody's."""
+
+    def __init__(
+        self, store: Store, nursery: trio.Nursery, memory_size: int, second_level: SecondLevel | None = None
+    ) -> None:
+        """Keep at most *memory_size* bytes."""
+        self._store = store
+        self._nursery = nursery
+        self._memory: LRUCache[tuple[str, int], bytes] = LRUCache(memory_size, getsizeof=len)
+        self._second = second_level
+        self._flights: dict[tuple[str, int], Flight] = {}
+        self.counts = BlockCounts()
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(self._memory.currsize)
+
+    def read_cached(self, version: FileVersion, start: int, end: int) -> bytes | None:
+        """Return bytes [start, end) if all of them are in memory; never waits."""
+        first, last = start // BLOCK, (end - 1) // BLOCK
+        if first == last:
+            block = self._memory.get((version.file_id, first))
+            if block is None:
+                return None
+            self.counts.hits += 1
+            return block[start - first * BLOCK : end - first * BLOCK]
+        pieces = []
+        for index in range(first, last + 1):
+            block = self._memory.get((version.file_id, index))
+            if block is None:
+                return None
+            pieces.append(block)
+        self.counts.hits += len(pieces)
+        pieces[-1] = pieces[-1][: end - last * BLOCK]
+        pieces[0] = pieces[0][start - first * BLOCK :]
+        return b"".join(pieces)
+
+    async def read(self, version: FileVersion, start: int, end: int) -> bytes:
+        """Return bytes [start, end), fetching what is not here; *end* may not pass the version's size.
+
+        Raises VersionGone, B2Unavailable, DataCorrupt.
+        """
+        if start >= end:
+            return b""
+        cached = self.read_cached(version, start, end)
+        if cached is not None:
+            return cached
+        pieces = []
+        for index in range(start // BLOCK, (end - 1) // BLOCK + 1):
+            block = await self._block(version, index, end)
+            low, high = max(start - index * BLOCK, 0), min(end - index * BLOCK, BLOCK)
+            pieces.append(block[low:high])
+        return b"".join(pieces)
+
+    def prefetch(self, version: FileVersion, start: int, end: int, flight_size: int) -> None:
+        """Start fetching bytes [start, end) in requests of about *flight_size* bytes; does not wait."""
+        index, last = start // BLOCK, (min(end, version.size) - 1) // BLOCK
+        step = max(flight_size // BLOCK, 1)
+        while index <= last:
+            if self._present(version.file_id, index):
+                index += 1
+                continue
+            stop = index + 1
+            while stop <= last and stop - index < step and not self._present(version.file_id, stop):
+                stop += 1
+            self._launch(version, index, stop)
+            index = stop
+
+    def forget(self, file_id: str) -> None:
+        """Drop a version's blocks from memory."""
+        for key in [key for key in self._memory if key[0] == file_id]:
+            del self._memory[key]
+
+    # --- fetching ----------------------------------------------------------------------------------------
+
+    def _present(self, file_id: str, index: int) -> bool:
+        key = (file_id, index)
+        return key in self._memory or key in self._flights
+
+    async def _block(self, version: FileVersion, index: int, end: int) -> bytes:
+        key = (version.file_id, index)
+        block = self._memory.get(key)
+        if block is not None:
+            self.counts.hits += 1
+            return block
+        self.counts.misses += 1
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._launch(version, index, self._missing_run(version, index, end))
+        await flight.arrived.wait()
+        if flight.error is not None:
+            raise flight.error
+        return flight.blocks[index - flight.first]
+
+    def _missing_run(self, version: FileVersion, index: int, end: int) -> int:
+        """Return the end of the run of blocks from *index* that are neither here nor on their way."""
+        last = (end - 1) // BLOCK
+        stop = index + 1
+        while stop <= last and not self._present(version.file_id, stop):
+            stop += 1
+        return stop
+
+    def _launch(self, version: FileVersion, first: int, end: int) -> Flight:
+        flight = Flight(version.file_id, first, end)
+        for index in range(first, end):
+            self._flights[version.file_id, index] = flight
+        self._nursery.start_soon(self._fetch, version, flight)
+        return flight
+
+    async def _fetch(self, version: FileVersion, flight: Flight) -> None:
+        try:
+            low, high = flight.first * BLOCK, min(flight.end * BLOCK, version.size)
+            data = await self._store.read_range(version.file_id, low, high)
+            self.counts.fetched_bytes += len(data)
+            view = memoryview(data)
+            flight.blocks = [bytes(view[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
+            for index, block in enumerate(flight.blocks, flight.first):
+                self._keep(version.file_id, index, block)
+        except B2MountError as exc:
+            flight.error = exc
+        except trio.Cancelled:
+            flight.error = B2MountError("the mount is ending")
+            raise
+        except Exception as exc:
+            log.exception("fetching a block: a bug")
+            flight.error = exc
+        finally:
+            for index in range(flight.first, flight.end):
+                del self._flights[version.file_id, index]
+            flight.arrived.set()
+
+    def _keep(self, file_id: str, index: int, data: bytes) -> None:
+        if len(data) <= self._memory.maxsize:
+            self._memory[file_id, index] = data
+        if self._second is not None:
+            self._second.put(file_id, index, data)

@@ -1,0 +1,158 @@
+"""Turn changes of files into promises to B2: working drafts, attributes, directory placeholders.
+
+Everything here changes memory at once and leaves the journal to be committed by the caller, except where it
+says `await`. Knows nodes and the journal; knows neither handles nor how names are found.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from b2mount.core.access import Operation
+from b2mount.core.errors import LocalStorageError, NotPermitted
+from b2mount.core.names import PLACEHOLDER
+from b2mount.core.posix import Attributes, Kind, to_info
+from b2mount.core.scope import Place, place
+from b2mount.fs.nodes import DirectoryNode, FileNode
+from b2mount.fs.world import World
+from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft
+from b2mount.journal.ops import Op, State
+from b2mount.store.store import FileVersion
+
+log = logging.getLogger("b2mount.fs")
+
+MARKER_CONTENT_TYPE = "application/x-bzEmpty"  # as other tools mark such placeholders
+
+
+class Commits:
+    """What is written, and when it is safe."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    # --- content -----------------------------------------------------------------------------------------
+
+    def working_draft(self, node: FileNode) -> Draft:
+        """Return the draft that takes a file's writes, beginning one over what it holds now."""
+        if node.working is None:
+            base = node.current
+            node.working = self._world.journal.new_draft(
+                node.attributes,
+                base=base,
+                content_type=base.content_type or AUTOMATIC_CONTENT_TYPE,
+                keep=base.info if isinstance(base, FileVersion) else base.keep,
+            )
+        return node.working
+
+    async def commit(self, node: FileNode) -> None:
+        """Return when what was written to a file is safe in the journal.
+
+        Nothing happens for a file that no name leads to any more. Raises OutOfSpace, LocalStorageError.
+        """
+        if node.working is None or node.gone:
+            return
+        world = self._world
+        async with node.lock:
+            draft = node.working
+            if draft is None or node.gone:
+                return
+            draft.settle_mtime()
+            draft.frozen = True  # writes from now on begin another draft over this one
+            node.content, node.working = draft, None
+            node.ctime_ns = time.time_ns()
+            try:
+                await world.journal.flatten(draft)
+            except LocalStorageError as exc:
+                log.warning("%s: both versions will be sent: %s", node.name, exc)
+            if node.gone:  # unlinked meanwhile
+                return
+            world.journal.put(node.bucket_id, node.name, draft)
+            world.overlay.set(node.bucket_id, node.name, draft)
+            await world.journal.commit()
+
+    def pending_op(self, node: FileNode) -> Op | None:
+        """Return the operation that will bring a file's committed content to B2; None when it is there."""
+        content = node.content
+        if not isinstance(content, Draft) or content.result is not None:
+            return None
+        return self._world.journal.queue.ops.get(content.id)
+
+    async def sync(self, node: FileNode) -> None:
+        """Return when a file's content and attributes are in B2. Raises why they cannot be."""
+        await self.commit(node)
+        op = self.pending_op(node)
+        if op is not None and not node.gone:
+            await self._world.journal.uploader.wait(op)
+
+    # --- attributes --------------------------------------------------------------------------------------
+
+    def set_attributes(self, node: FileNode, attributes: Attributes) -> None:
+        """Give a file other attributes; those of a stored one cost a copy onto itself.
+
+        Raises NotPermitted, AttributesTooLarge.
+        """
+        if node.working is not None or node.gone:
+            draft = self.working_draft(node)
+            if not node.gone:
+                self._check_size(node, attributes, draft.keep)
+            draft.written_ns = None
+            draft.attributes = attributes
+            return
+        if attributes == node.attributes:
+            return
+        journal, content = self._world.journal, node.current
+        keep = content.info if isinstance(content, FileVersion) else content.keep
+        self._check_size(node, attributes, keep)
+        op = self.pending_op(node)
+        node.ctime_ns = time.time_ns()
+        if op is not None and op.state is State.QUEUED and isinstance(content, Draft):
+            content.attributes = attributes
+            journal.update(op)
+            return
+        self._world.demand(Operation.SET_ATTRIBUTES, node.name)
+        draft = journal.new_draft(attributes, base=content, content_type=content.content_type, keep=keep)
+        node.content = draft
+        journal.put(node.bucket_id, node.name, draft)
+        self._world.overlay.set(node.bucket_id, node.name, draft)
+
+    def _check_size(self, node: FileNode, attributes: Attributes, keep: Mapping[str, str]) -> None:
+        """Raise AttributesTooLarge where B2 would not take the attributes with the file."""
+        limit = self._world.info_limit(node.bucket_id)
+        to_info(attributes, keep, limit=limit, file_name=node.name)
+
+    # --- directories -------------------------------------------------------------------------------------
+
+    def set_directory_attributes(self, directory: DirectoryNode, attributes: Attributes) -> None:
+        """Give a directory other attributes, kept in its placeholder; NotPermitted for made-up ones."""
+        world = self._world
+        if directory.shows_buckets or place(directory.prefix, world.scope.limit) is not Place.INSIDE:
+            raise NotPermitted("this directory is made up from the key and cannot be changed")
+        world.demand(Operation.MKDIR, directory.prefix)
+        limit = world.info_limit(directory.bucket_id)
+        to_info(attributes, {}, limit=limit, file_name=directory.prefix + PLACEHOLDER)
+        if not directory.gone:
+            directory.touched_ns = None
+            self.put_marker(directory, attributes)
+
+    def put_marker(self, directory: DirectoryNode, attributes: Attributes) -> Op:
+        """Have a directory kept by a placeholder that holds its attributes."""
+        return self.put_marker_at(directory.bucket_id, directory.prefix, attributes)
+
+    def put_marker_at(self, bucket_id: str, prefix: str, attributes: Attributes) -> Op:
+        """Have the directory of a prefix kept by a placeholder."""
+        world, name = self._world, prefix + PLACEHOLDER
+        tail = world.journal.queue.tail(bucket_id, name)
+        if tail is not None and tail.draft is not None and tail.state is State.QUEUED:
+            tail.draft.attributes = attributes
+            world.journal.update(tail)
+            return tail
+        draft = world.journal.new_draft(
+            replace(attributes, kind=Kind.DIRECTORY), content_type=MARKER_CONTENT_TYPE
+        )
+        world.overlay.set(bucket_id, name, draft)
+        return world.journal.put(bucket_id, name, draft)
+
+    def touch(self, directory: DirectoryNode) -> None:
+        """Take note that a name in a directory came or went."""
+        directory.touched_ns = time.time_ns()

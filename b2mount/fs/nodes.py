@@ -1,0 +1,222 @@
+"""What the kernel may hold: files and directories with inode numbers, lookup counts and places in the tree.
+
+A node stays the same while its content is changed here, and across refreshes that find nothing new. When
+somebody else replaced the file, the name gets a new node, and handles on the old one read the old version to
+the end. Knows nothing of calls, listings or the journal's order.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import trio
+
+from b2mount.core.posix import Attributes, from_info
+from b2mount.journal.drafts import Draft
+from b2mount.store.store import FileVersion
+
+ROOT_INO = 1  # FUSE_ROOT_ID
+
+Content = FileVersion | Draft
+
+
+class Node:
+    """A file or directory. `key` is its key in the parent's listing: `name`, or `name/` for a directory."""
+
+    __slots__ = ("__weakref__", "gone", "handles", "ino", "key", "lookups", "parent")
+
+    def __init__(self, ino: int, parent: "DirectoryNode | None", key: str) -> None:
+        self.ino = ino
+        self.parent = parent
+        self.key = key
+        self.lookups = 0  # replies that handed the inode to the kernel, less what forget took back
+        self.handles = 0  # open handles
+        self.gone = False  # no name leads here any more
+
+
+class FileNode(Node):
+    """Anything that is not a directory: regular files, symlinks and special files."""
+
+    __slots__ = ("_parsed", "_parsed_of", "atime_ns", "content", "ctime_ns", "lock", "working")
+
+    def __init__(self, ino: int, parent: "DirectoryNode | None", key: str, content: Content | None) -> None:
+        super().__init__(ino, parent, key)
+        self.content = content  # what was committed last: stored, or on its way; None: nothing yet
+        self.working: Draft | None = None  # takes writes; not yet committed
+        self.lock = trio.Lock()  # held while a working draft is being committed
+        self.ctime_ns: int | None = None  # of the last change here; else the upload's time
+        self.atime_ns: int | None = None
+        self._parsed: Attributes | None = None
+        self._parsed_of: FileVersion | None = None
+
+    @property
+    def bucket_id(self) -> str:
+        assert self.parent is not None
+        return self.parent.bucket_id
+
+    @property
+    def name(self) -> str:
+        """The B2 file name."""
+        assert self.parent is not None
+        return self.parent.prefix + self.key
+
+    @property
+    def current(self) -> Content:
+        """What a reader sees now: the working draft, or what was committed last."""
+        if self.working is not None:
+            return self.working
+        if isinstance(self.content, Draft) and self.content.result is not None:
+            self.content = self.content.result
+        assert self.content is not None
+        return self.content
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.current.size
+
+    @property
+    def attributes(self) -> Attributes:
+        """The attributes now; a working draft's mtime is that of its last write."""
+        current = self.current
+        if isinstance(current, Draft):
+            if current.written_ns is not None:
+                current.settle_mtime()
+            return current.attributes
+        if self._parsed is None or self._parsed_of is not current:
+            self._parsed = from_info(current.info, fallback_ms=current.uploaded_ms)
+            self._parsed_of = current
+        return self._parsed
+
+
+class DirectoryNode(Node):
+    """A directory of a bucket; or, with an empty bucket ID, the root that shows one directory a bucket."""
+
+    __slots__ = ("bucket_id", "bucket_name", "children", "touched_ns")
+
+    def __init__(
+        self, ino: int, parent: "DirectoryNode | None", key: str, bucket_id: str, bucket_name: str
+    ) -> None:
+        super().__init__(ino, parent, key)
+        self.bucket_id = bucket_id
+        self.bucket_name = bucket_name
+        self.children: dict[str, Node] = {}  # those that the kernel or a handle may hold
+        self.touched_ns: int | None = None  # mtime by changes made here since the attributes were set
+
+    @property
+    def shows_buckets(self) -> bool:
+        return self.bucket_id == ""
+
+    @property
+    def prefix(self) -> str:
+        """The directory's prefix in its bucket: "" or ending in `/`."""
+        parts: list[str] = []
+        node = self
+        while True:
+            parts.append(node.key)
+            above = node.parent
+            if above is None or above.shows_buckets:
+                break
+            node = above
+        return "".join(reversed(parts))
+
+    def is_inside(self, other: "DirectoryNode") -> bool:
+        """Say whether this is *other* or lies under it."""
+        node: DirectoryNode | None = self
+        while node is not None:
+            if node is other:
+                return True
+            node = node.parent
+        return False
+
+
+class Nodes:
+    """All nodes by inode number."""
+
+    def __init__(self) -> None:
+        self._by_ino: dict[int, Node] = {}
+        self._numbers = itertools.count(ROOT_INO)
+
+    def __len__(self) -> int:
+        return len(self._by_ino)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(list(self._by_ino.values()))
+
+    def __getitem__(self, ino: int) -> Node:
+        return self._by_ino[ino]
+
+    def get(self, ino: int) -> Node | None:
+        return self._by_ino.get(ino)
+
+    def new_file(self, parent: DirectoryNode, key: str, content: Content | None) -> FileNode:
+        """Make the node of a file and put it in its directory."""
+        node = FileNode(next(self._numbers), parent, key, content)
+        self._by_ino[node.ino] = node
+        parent.children[key] = node
+        return node
+
+    def new_directory(
+        self, parent: DirectoryNode | None, key: str, bucket_id: str, bucket_name: str
+    ) -> DirectoryNode:
+        """Make the node of a directory (of a bucket, under a root that shows buckets; or of the root)."""
+        node = DirectoryNode(next(self._numbers), parent, key, bucket_id, bucket_name)
+        self._by_ino[node.ino] = node
+        if parent is not None:
+            parent.children[_child_key(node)] = node
+        return node
+
+    def detach(self, node: Node) -> None:
+        """Take a node's name away; who holds it open goes on."""
+        if node.gone:
+            return
+        node.gone = True
+        if node.parent is not None and node.parent.children.get(_child_key(node)) is node:
+            del node.parent.children[_child_key(node)]
+        self.drop_if_unused(node)
+
+    def move(self, node: Node, parent: DirectoryNode, key: str) -> None:
+        """Give a node another name."""
+        assert node.parent is not None
+        if node.parent.children.get(_child_key(node)) is node:
+            del node.parent.children[_child_key(node)]
+        node.parent, node.key = parent, key
+        parent.children[key] = node
+
+    def set_bucket(self, node: DirectoryNode, bucket_id: str, bucket_name: str) -> None:
+        """Take note that a directory and all under it lie in another bucket now."""
+        todo: list[Node] = [node]
+        while todo:
+            current = todo.pop()
+            if isinstance(current, DirectoryNode):
+                current.bucket_id, current.bucket_name = bucket_id, bucket_name
+                todo.extend(current.children.values())
+
+    def forget(self, ino: int, count: int) -> None:
+        """Take back *count* lookups that the kernel forgets."""
+        node = self._by_ino.get(ino)
+        if node is not None:
+            node.lookups -= count
+            self.drop_if_unused(node)
+
+    def drop_if_unused(self, node: Node) -> None:
+        """Let a node go that neither the kernel, nor a handle, nor a child needs; then its parents."""
+        while node.lookups <= 0 and node.handles == 0 and node.ino != ROOT_INO:
+            if isinstance(node, DirectoryNode) and node.children:
+                return
+            if isinstance(node, FileNode) and node.working is not None and not node.gone:
+                return  # not committed yet
+            if self._by_ino.pop(node.ino, None) is None:
+                return
+            parent = node.parent
+            if parent is None:
+                return
+            if parent.children.get(_child_key(node)) is node:
+                del parent.children[_child_key(node)]
+            node = parent
+
+
+def _child_key(node: Node) -> str:
+    """Return the key of a node among its parent's children; a bucket's is its name."""
+    if isinstance(node, DirectoryNode) and node.parent is not None and node.parent.shows_buckets:
+        return node.bucket_name + "/"
+    return node.key

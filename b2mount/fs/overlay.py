@@ -1,0 +1,126 @@
+"""What this mount changed and listings may not tell yet: it wins over them until they must know it.
+
+An entry is pending while the journal still has operations for its name (for a directory: under it). Once all
+are done, it is handed to the listings as soon as no list call is under way that began before. Knows names;
+knows neither inodes nor the kernel.
+"""
+
+import enum
+from collections import deque
+from collections.abc import Mapping
+
+import trio
+
+from b2mount.cache.listings import Listings
+from b2mount.journal.drafts import Draft
+from b2mount.journal.ops import OpQueue, parents
+from b2mount.store.store import Action, FileVersion
+
+
+class Mark(enum.Enum):
+    """What a name is, where it is not a file with content."""
+
+    GONE = "gone"
+    DIRECTORY = "directory"
+
+
+Fact = FileVersion | Draft | Mark
+
+_NOTHING: Mapping[str, Fact] = {}
+
+
+class Overlay:
+    """Own changes by bucket and name; the name of a directory ends in `/`."""
+
+    def __init__(self, queue: OpQueue, listings: Listings) -> None:
+        self._queue = queue
+        self._listings = listings
+        self._by_directory: dict[tuple[str, str], dict[str, Fact]] = {}
+        self._settled: deque[tuple[float, str, str, Fact]] = deque()
+
+    def get(self, bucket_id: str, name: str) -> Fact | None:
+        """Return what *name* is by own changes, None where they say nothing."""
+        directory, key = _split(name)
+        fact = self._by_directory.get((bucket_id, directory), _NOTHING).get(key)
+        if isinstance(fact, Draft) and fact.result is not None:
+            return fact.result
+        return fact
+
+    def under(self, bucket_id: str, directory: str) -> Mapping[str, Fact]:
+        """Return own changes of the names in a directory, by key."""
+        return self._by_directory.get((bucket_id, directory), _NOTHING)
+
+    def all_under(self, bucket_id: str, prefix: str) -> list[tuple[str, Fact]]:
+        """Return own changes of all files under a prefix, at any depth, by name."""
+        return [
+            (directory + key, self.get(bucket_id, directory + key) or fact)
+            for (bucket, directory), facts in self._by_directory.items()
+            if bucket == bucket_id and directory.startswith(prefix)
+            for key, fact in facts.items()
+            if not key.endswith("/")
+        ]
+
+    def directories_under(self, bucket_id: str, prefix: str) -> list[str]:
+        """Return the directories made here under a prefix, at any depth."""
+        return [
+            directory + key
+            for (bucket, directory), facts in self._by_directory.items()
+            if bucket == bucket_id and directory.startswith(prefix)
+            for key, fact in facts.items()
+            if key.endswith("/") and fact is Mark.DIRECTORY
+        ]
+
+    def set(self, bucket_id: str, name: str, fact: Fact) -> None:
+        """Let *name* be *fact* from now on. Call before or after queueing the operations, then `settle`."""
+        directory, key = _split(name)
+        self._by_directory.setdefault((bucket_id, directory), {})[key] = fact
+
+    def settle(self, bucket_id: str, name: str) -> None:
+        """Take note that an operation on *name* is done, or that none was needed."""
+        now = trio.current_time()
+        if self._queue.tail(bucket_id, name) is None:
+            self._settle_one(bucket_id, name, now)
+        for directory in parents(name):
+            if directory and not self._queue.pending_below(bucket_id, directory):
+                self._settle_one(bucket_id, directory, now)
+        self.purge()
+
+    def _settle_one(self, bucket_id: str, name: str, now: float) -> None:
+        fact = self.get(bucket_id, name)
+        if fact is not None and not isinstance(fact, Draft):
+            self.set(bucket_id, name, fact)  # a sent draft becomes its version
+            self._settled.append((now, bucket_id, name, fact))
+
+    def purge(self) -> None:
+        """Hand over to the listings what every answer still to come will tell."""
+        oldest = self._listings.oldest_call()
+        while self._settled and self._settled[0][0] < oldest:
+            _, bucket_id, name, fact = self._settled.popleft()
+            directory, key = _split(name)
+            facts = self._by_directory.get((bucket_id, directory), {})
+            if facts.get(key) is not fact or self._is_pending(bucket_id, name):
+                continue  # changed again since
+            del facts[key]
+            if not facts:
+                del self._by_directory[bucket_id, directory]
+            self._listings.apply(bucket_id, name, _as_row(name, fact))
+
+    def _is_pending(self, bucket_id: str, name: str) -> bool:
+        if name.endswith("/"):
+            return self._queue.pending_below(bucket_id, name) > 0
+        return self._queue.tail(bucket_id, name) is not None
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Split a name into its directory's prefix and its key there."""
+    cut = name.rfind("/", 0, len(name) - 1) + 1
+    return name[:cut], name[cut:]
+
+
+def _as_row(name: str, fact: Fact) -> FileVersion | None:
+    if fact is Mark.GONE:
+        return None
+    if fact is Mark.DIRECTORY:
+        return FileVersion(name=name, file_id="", size=0, uploaded_ms=0, action=Action.FOLDER)
+    assert isinstance(fact, FileVersion)
+    return fact

@@ -1,0 +1,148 @@
+"""List a directory: what B2 tells page by page, less what was removed here, and what was added here.
+
+An open directory remembers the keys that it has shown, so an offset means the same entry however the
+directory changes meanwhile; entries that appear or go while it is read may or may not be shown, as POSIX
+allows.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import trio
+
+from b2mount.cache.listing import Listing
+from b2mount.core.access import Operation
+from b2mount.core.names import PLACEHOLDER, fits_in_entry, shown
+from b2mount.core.scope import Place, admits, next_step, place
+from b2mount.fs.nodes import Content, DirectoryNode, Node
+from b2mount.fs.overlay import Mark
+from b2mount.fs.tree import Tree
+from b2mount.fs.world import World
+from b2mount.journal.drafts import Draft
+from b2mount.store.store import FileVersion
+
+
+@dataclass(slots=True)
+class OpenDirectory:
+    """What one open directory handle has shown so far."""
+
+    node: DirectoryNode
+    keys: list[str] = field(default_factory=list)
+    listing: Listing | None = None
+    position: int = 0  # in the listing's order
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryEntry:
+    """One entry to show: its name, its node, until when to believe it, and the offset that follows it."""
+
+    name: str
+    node: Node
+    until: float
+    next_offset: int
+
+
+class Readdir:
+    """The reading of directories."""
+
+    def __init__(self, world: World, tree: Tree) -> None:
+        self._world = world
+        self._tree = tree
+
+    def open(self, node: DirectoryNode) -> OpenDirectory:
+        """Begin to read a directory. Raises AccessDenied without listFiles."""
+        if not node.shows_buckets:
+            self._world.demand(Operation.LIST, node.prefix)
+        return OpenDirectory(node)
+
+    async def entries(self, handle: OpenDirectory, offset: int) -> AsyncIterator[DirectoryEntry]:
+        """Yield entries from *offset* on; the first page is asked for when it is needed, and so on."""
+        if offset == 0 and handle.keys:
+            handle.keys, handle.listing, handle.position = [], None, 0  # rewinddir: look afresh
+            handle.finished = False
+        while True:
+            while offset < len(handle.keys):
+                entry = self._entry(handle, offset)
+                offset += 1
+                if entry is not None:
+                    yield entry
+            if not await self._more(handle):
+                return
+
+    def _entry(self, handle: OpenDirectory, index: int) -> DirectoryEntry | None:
+        """Return the entry of a key shown before or now; None for one that has gone meanwhile."""
+        key, node = handle.keys[index], handle.node
+        until = trio.current_time() + self._world.options.listing_ttl
+        if node.shows_buckets:
+            child = node.children.get(key)
+            return None if child is None else DirectoryEntry(key[:-1], child, until, index + 1)
+        if handle.listing is not None:
+            until = self._world.listings.until(handle.listing)
+        if place(node.prefix, self._world.scope.limit) is Place.ABOVE:
+            return DirectoryEntry(shown(key[:-1]), self._tree.directory_node(node, key), until, index + 1)
+        fact = self._world.overlay.get(node.bucket_id, node.prefix + key)
+        row = handle.listing.rows.get(key) if handle.listing is not None else None
+        if row is None and handle.listing is not None and fact is None:
+            newer = self._world.listings.peek(node.bucket_id, node.prefix)
+            row = newer.rows.get(key) if newer is not None else None  # an own addition, in B2 by now
+        if fact is Mark.GONE or (fact is None and row is None):
+            return None
+        if key.endswith("/"):
+            name = shown(key[:-1])
+            child = self._tree.directory_node(node, key)
+        else:
+            content: Content | None = fact if isinstance(fact, (Draft, FileVersion)) else row
+            assert content is not None
+            name = shown(key, twin=self._has_directory(handle, key))
+            child = self._tree.file_node(node, key, content)
+        if not fits_in_entry(name):
+            self._world.nodes.drop_if_unused(child)
+            return None
+        return DirectoryEntry(name, child, until, index + 1)
+
+    def _has_directory(self, handle: OpenDirectory, key: str) -> bool:
+        node = handle.node
+        fact = self._world.overlay.get(node.bucket_id, node.prefix + key + "/")
+        if fact is not None:
+            return fact is Mark.DIRECTORY
+        return handle.listing is not None and key + "/" in handle.listing.rows
+
+    async def _more(self, handle: OpenDirectory) -> bool:
+        """Find further keys; False at the end."""
+        if handle.finished:
+            return False
+        node = handle.node
+        if node.shows_buckets:
+            for bucket in await self._tree.buckets():
+                self._tree.bucket_node(node, bucket)
+                handle.keys.append(bucket.name + "/")
+            handle.finished = True
+            return True
+        limit = self._world.scope.limit
+        if place(node.prefix, limit) is Place.ABOVE:
+            handle.keys.append(next_step(node.prefix, limit) + "/")
+            handle.finished = True
+            return True
+        if handle.listing is None:
+            handle.listing = await self._world.listings.get(node.bucket_id, node.prefix)
+        listing = handle.listing
+        if handle.position < len(listing.order):
+            handle.keys.extend(listing.order[handle.position :])
+            handle.position = len(listing.order)
+            return True
+        if not listing.complete:
+            await self._world.listings.extend(node.bucket_id, listing)
+            return True
+        handle.finished = True
+        facts = self._world.overlay.under(node.bucket_id, node.prefix)
+        added = [
+            key
+            for key, fact in facts.items()
+            if fact is not Mark.GONE
+            and key not in listing.rows
+            and key != PLACEHOLDER
+            and admits(node.prefix + key, limit)
+        ]
+        handle.keys.extend(added)
+        return bool(added)

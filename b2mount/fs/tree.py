@@ -1,0 +1,244 @@
+"""Find the node that a name leads to: own changes first, then what B2 tells, shown under the names' escapes.
+
+The three ways to look a name up, by listing, by HEAD request, or from what was made here alone, follow from
+the key. Made-up directories above the key's prefix cost no call.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import trio
+from cachetools import TTLCache
+
+from b2mount.cache.listing import Listing
+from b2mount.cache.listings import Found
+from b2mount.core.access import LookUpBy, Operation, look_up_by
+from b2mount.core.errors import IllegalName, NoSuchFile, NotADirectory
+from b2mount.core.names import PLACEHOLDER, parse_shown, shown
+from b2mount.core.scope import Place, RootBucket, admits, next_step, place
+from b2mount.fs.nodes import Content, DirectoryNode, FileNode, Node
+from b2mount.fs.overlay import Mark
+from b2mount.fs.world import World
+from b2mount.journal.drafts import Draft
+from b2mount.store.store import FileVersion
+
+HEADS_KEPT = 10_000  # answers of HEAD requests
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What one component of a directory is: a file, a directory, both or neither, believed until `until`."""
+
+    file: Content | None
+    directory: bool
+    until: float  # seconds, trio's clock
+
+
+class Tree:
+    """The namespace of one mount."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._heads: TTLCache[tuple[str, str], FileVersion | None] = TTLCache(
+            HEADS_KEPT, max(world.options.listing_ttl, 0.001), timer=trio.current_time
+        )
+        self._buckets: tuple[float, tuple[RootBucket, ...]] | None = None
+        scope = world.scope
+        single = scope.single
+        if single is not None:
+            self.root = world.nodes.new_directory(None, scope.directory, single.bucket_id or "", single.name)
+        else:
+            self.root = world.nodes.new_directory(None, "", "", "")
+
+    # --- looking up --------------------------------------------------------------------------------------
+
+    async def lookup(self, parent: DirectoryNode, entry: str) -> tuple[Node, float]:
+        """Return the node of a directory entry, and until when to believe it. Raises NoSuchFile."""
+        if parent.gone:
+            raise NoSuchFile("the directory was removed")
+        if parent.shows_buckets:
+            return await self._lookup_bucket(parent, entry)
+        try:
+            component, twin = parse_shown(entry)
+        except IllegalName as exc:
+            raise NoSuchFile(str(exc)) from exc
+        self._world.demand(Operation.LOOK_UP, parent.prefix + component + "/")
+        resolved = await self.resolve(parent, component)
+        return self.node_for(parent, component, twin=twin, resolved=resolved), resolved.until
+
+    def node_for(self, parent: DirectoryNode, component: str, *, twin: bool, resolved: Resolved) -> Node:
+        """Return the node that *resolved* shows under a component. Raises NoSuchFile."""
+        if twin:
+            if resolved.file is None or not resolved.directory:
+                raise NoSuchFile(f"{shown(component, twin=True)}: no such file")
+            return self.file_node(parent, component, resolved.file)
+        if resolved.directory:
+            return self.directory_node(parent, component + "/")
+        if resolved.file is None:
+            raise NoSuchFile(f"{parent.prefix}{component}: no such file")
+        return self.file_node(parent, component, resolved.file)
+
+    async def resolve(self, parent: DirectoryNode, component: str) -> Resolved:
+        """Say what *component* of a directory inside a bucket is."""
+        limit = self._world.scope.limit
+        where = place(parent.prefix, limit)
+        if where is Place.ABOVE:
+            return Resolved(None, component == next_step(parent.prefix, limit), math.inf)
+        name = parent.prefix + component
+        if not admits(name + "/", limit) or (component == PLACEHOLDER):
+            return Resolved(None, False, math.inf)
+        facts = self._world.overlay
+        file_fact, folder_fact = facts.get(parent.bucket_id, name), facts.get(parent.bucket_id, name + "/")
+        local_until = trio.current_time() + self._world.options.listing_ttl
+        if folder_fact is None and isinstance(file_fact, (FileVersion, Draft)):
+            listing = self._world.listings.peek(parent.bucket_id, parent.prefix)
+            is_twin = listing is not None and component + "/" in listing.rows
+            return Resolved(file_fact, is_twin, local_until)
+        if folder_fact is Mark.DIRECTORY and file_fact is None:
+            listing = self._world.listings.peek(parent.bucket_id, parent.prefix)
+            return Resolved(listing.rows.get(component) if listing else None, True, local_until)
+        if folder_fact is not None and file_fact is not None:
+            file = None if isinstance(file_fact, Mark) else file_fact
+            return Resolved(file, folder_fact is Mark.DIRECTORY, local_until)
+        found = await self._ask(parent, component)
+        # own changes made while B2 answered win
+        file_fact, folder_fact = facts.get(parent.bucket_id, name), facts.get(parent.bucket_id, name + "/")
+        file_seen: Content | None = found.file
+        if file_fact is not None:
+            file_seen = None if isinstance(file_fact, Mark) else file_fact
+        folder_seen = found.folder is not None if folder_fact is None else folder_fact is Mark.DIRECTORY
+        return Resolved(file_seen, folder_seen, found.until)
+
+    async def _ask(self, parent: DirectoryNode, component: str) -> Found:
+        world = self._world
+        way = look_up_by(world.grant)
+        if way is LookUpBy.LISTING:
+            return await world.listings.find(parent.bucket_id, parent.prefix, component)
+        until = trio.current_time() + world.options.listing_ttl
+        if way is LookUpBy.MEMORY:
+            return Found(None, None, until)
+        name = parent.prefix + component
+        file = await self._head(parent, name)
+        if file is not None:
+            return Found(file, None, until)
+        marker = await self._head(parent, f"{name}/{PLACEHOLDER}")
+        folder = marker or (FileVersion(name + "/", "", 0, 0) if world.read_only else None)
+        # Read-only and no listing: a name that is no file may lead to files whose names a person knows.
+        return Found(None, folder, until)
+
+    async def _head(self, parent: DirectoryNode, name: str) -> FileVersion | None:
+        key = (parent.bucket_id, name)
+        if key not in self._heads:
+            try:
+                self._heads[key] = await self._world.store.head(parent.bucket_name, name)
+            except NoSuchFile:
+                self._heads[key] = None
+        return self._heads[key]
+
+    def forget_head(self, bucket_id: str, name: str) -> None:
+        """Believe the last HEAD answer about a name no more."""
+        self._heads.pop((bucket_id, name), None)
+
+    # --- nodes -------------------------------------------------------------------------------------------
+
+    def file_node(self, parent: DirectoryNode, key: str, content: Content) -> FileNode:
+        """Return the node of a file that holds *content*; a new one where somebody else replaced it."""
+        node = parent.children.get(key)
+        if isinstance(node, FileNode):
+            if node.working is not None or _same(node.current, content):
+                return node
+            self._world.nodes.detach(node)
+        return self._world.nodes.new_file(parent, key, content)
+
+    def directory_node(self, parent: DirectoryNode, key: str) -> DirectoryNode:
+        """Return the node of a directory in a bucket."""
+        node = parent.children.get(key)
+        if isinstance(node, DirectoryNode):
+            return node
+        return self._world.nodes.new_directory(parent, key, parent.bucket_id, parent.bucket_name)
+
+    # --- buckets -----------------------------------------------------------------------------------------
+
+    async def buckets(self) -> Iterable[RootBucket]:
+        """Return the buckets that the root shows."""
+        scope, now = self._world.scope, trio.current_time()
+        if scope.buckets is not None:
+            return scope.buckets
+        if self._buckets is None or now >= self._buckets[0] + self._world.options.listing_ttl:
+            rows = await self._world.store.list_buckets()
+            self._buckets = (now, tuple(RootBucket(row.bucket_id, row.name) for row in rows))
+        return self._buckets[1]
+
+    async def _lookup_bucket(self, parent: DirectoryNode, entry: str) -> tuple[Node, float]:
+        for bucket in await self.buckets():
+            if bucket.name == entry:
+                return self.bucket_node(parent, bucket), trio.current_time() + self._world.options.listing_ttl
+        raise NoSuchFile(f"{entry}: the key opens no such bucket")
+
+    def bucket_node(self, parent: DirectoryNode, bucket: RootBucket) -> DirectoryNode:
+        """Return the node of a bucket's directory under a root that shows buckets."""
+        node = parent.children.get(bucket.name + "/")
+        if isinstance(node, DirectoryNode) and node.bucket_id == bucket.bucket_id:
+            return node
+        if node is not None:
+            self._world.nodes.detach(node)
+        return self._world.nodes.new_directory(parent, "", bucket.bucket_id or "", bucket.name)
+
+    # --- refreshes ---------------------------------------------------------------------------------------
+
+    def on_new_listing(self, bucket_id: str, listing: Listing) -> None:
+        """Tell the kernel what a fresh listing shows to be other than before."""
+        node = self.find_directory(bucket_id, listing.directory)
+        if node is None:
+            return
+        for key, child in list(node.children.items()):
+            if not isinstance(child, FileNode) or child.working is not None:
+                continue
+            if self._world.overlay.get(bucket_id, node.prefix + key) is not None or not listing.knows(key):
+                continue
+            row = listing.rows.get(key)
+            if row is None or not _same(child.current, row):
+                self._world.nodes.detach(child)
+                self._world.invalidate_entry(node.ino, shown(key, twin=key + "/" in listing.rows))
+
+    def find_directory(self, bucket_id: str, directory: str) -> DirectoryNode | None:
+        """Return the node of a directory prefix if there is one."""
+        node = self.root
+        if node.shows_buckets:
+            buckets = (n for n in node.children.values() if isinstance(n, DirectoryNode))
+            found = next((n for n in buckets if n.bucket_id == bucket_id), None)
+            if found is None:
+                return None
+            node = found
+        if not directory.startswith(node.prefix):
+            return None
+        for part in directory[len(node.prefix) :].split("/")[:-1]:
+            child = node.children.get(part + "/")
+            if not isinstance(child, DirectoryNode):
+                return None
+            node = child
+        return node
+
+    def find_file(self, bucket_id: str, name: str) -> FileNode | None:
+        """Return the node of a B2 file name if there is one."""
+        directory = name[: name.rfind("/") + 1]
+        parent = self.find_directory(bucket_id, directory)
+        node = parent.children.get(name[len(directory) :]) if parent is not None else None
+        return node if isinstance(node, FileNode) else None
+
+    async def walk(self, path: str) -> Node:
+        """Return the node of a relative path as the mount shows it. Raises NoSuchFile, NotADirectory."""
+        node: Node = self.root
+        for entry in filter(None, path.split("/")):
+            if not isinstance(node, DirectoryNode):
+                raise NotADirectory(f"{path}: not a directory")
+            node, _ = await self.lookup(node, entry)
+        return node
+
+
+def _same(current: Content, other: Content) -> bool:
+    """Say whether two contents are the same version, or the same draft."""
+    if isinstance(current, Draft) or isinstance(other, Draft):
+        return current is other
+    return current.file_id == other.file_id

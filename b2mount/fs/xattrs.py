@@ -1,0 +1,118 @@
+"""Extended attributes: the user's own, kept in the file info, and `user.b2.*`, which tells what B2 holds."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+from b2mount.core.errors import (
+    AttributesTooLarge,
+    InvalidArgument,
+    NoSuchAttribute,
+    NotPermitted,
+    NotSupported,
+)
+from b2mount.core.posix import MTIME_NAME, OWN_NAME, Attributes, Kind
+from b2mount.fs.commits import Commits
+from b2mount.fs.nodes import DirectoryNode, FileNode, Node
+from b2mount.fs.stats import Stats
+from b2mount.fs.world import World
+from b2mount.store.store import FileVersion
+
+B2_PREFIX = "user.b2."
+CONTROL = "user.b2mount.control"  # on the root: the path of the mount's control socket
+MAX_VALUE = 65536  # bytes: XATTR_SIZE_MAX of Linux
+
+
+class Xattrs:
+    """getxattr(2) and its kin."""
+
+    def __init__(self, world: World, stats: Stats, commits: Commits, control_path: str) -> None:
+        self._world = world
+        self._stats = stats
+        self._commits = commits
+        self._control_path = control_path
+
+    async def get(self, node: Node, name: str) -> bytes:
+        """Return an attribute's value. Raises NoSuchAttribute."""
+        if not name.startswith("user."):
+            raise NoSuchAttribute(name)  # at once: the kernel asks for security.capability at every write
+        if name == CONTROL and node.parent is None:
+            return os.fsencode(self._control_path)
+        if name.startswith(B2_PREFIX):
+            found = dict(self._of_version(node)).get(name)
+        else:
+            found = (await self._attributes(node)).xattrs.get(name)
+        if found is None:
+            raise NoSuchAttribute(name)
+        return found
+
+    async def list(self, node: Node) -> list[str]:
+        """Return the names of all attributes."""
+        own = list((await self._attributes(node)).xattrs)
+        return own + [name for name, _ in self._of_version(node)]
+
+    async def set(self, node: Node, name: str, value: bytes) -> None:
+        """Set an attribute; it is in the journal at return.
+
+        Raises NotSupported outside the user namespace, NotPermitted for what B2 tells, AttributesTooLarge.
+        """
+        self._demand_writable(node, name)
+        if len(value) > MAX_VALUE:
+            raise AttributesTooLarge(f"{name}: more than {MAX_VALUE} bytes")
+        attributes = await self._attributes(node)
+        await self._store(node, replace(attributes, xattrs={**attributes.xattrs, name: bytes(value)}))
+
+    async def remove(self, node: Node, name: str) -> None:
+        """Remove an attribute. Raises NoSuchAttribute."""
+        self._demand_writable(node, name)
+        attributes = await self._attributes(node)
+        if name not in attributes.xattrs:
+            raise NoSuchAttribute(name)
+        left = {key: value for key, value in attributes.xattrs.items() if key != name}
+        await self._store(node, replace(attributes, xattrs=left))
+
+    def _demand_writable(self, node: Node, name: str) -> None:
+        if not name.startswith("user."):
+            raise NotSupported(f"{name}: only attributes of the user namespace are kept")
+        if name == "user.":
+            raise InvalidArgument("an attribute needs a name")
+        if name.startswith(B2_PREFIX) or name == CONTROL:
+            raise NotPermitted(f"{name}: told by B2, not set")
+
+    async def _attributes(self, node: Node) -> Attributes:
+        if isinstance(node, FileNode):
+            return node.attributes
+        assert isinstance(node, DirectoryNode)
+        known = self._stats.known_attributes(node)
+        if known is None:
+            await self._stats.get(node)
+            known = self._stats.known_attributes(node)
+        return known[0] if known is not None else Attributes(Kind.DIRECTORY, self._world.started_ns)
+
+    async def _store(self, node: Node, attributes: Attributes) -> None:
+        if isinstance(node, FileNode):
+            self._commits.set_attributes(node, attributes)
+        else:
+            assert isinstance(node, DirectoryNode)
+            self._commits.set_directory_attributes(node, attributes)
+        await self._world.journal.commit()
+
+    def _of_version(self, node: Node) -> Iterator[tuple[str, bytes]]:
+        """Yield what B2 tells of a stored version."""
+        if not isinstance(node, FileNode) or not isinstance(node.current, FileVersion):
+            return
+        version = node.current
+        facts = {
+            "file_id": version.file_id,
+            "sha1": version.sha1,
+            "content_type": version.content_type,
+            "uploaded": str(version.uploaded_ms),
+            "retention": version.retention and f"{version.retention.mode} {version.retention.until_ms}",
+            "legal_hold": None if version.legal_hold is None else ("on" if version.legal_hold else "off"),
+        }
+        for key, text in facts.items():
+            if text:
+                yield B2_PREFIX + key, text.encode()
+        for key, text in version.info.items():
+            if key not in (OWN_NAME, MTIME_NAME):
+                yield f"{B2_PREFIX}info.{key}", text.encode("utf-8", "surrogateescape")
