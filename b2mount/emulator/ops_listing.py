@@ -68,12 +68,16 @@ def _rows(call: Call, page: Page, bucket_id: str) -> list[dict[str, Any]]:
     call.rows = len(page.rows)
     key, versions, account_id = call.key(), call.service.versions, call.service.account_id
     retention, hold = key.may("readFileRetentions"), key.may("readFileLegalHolds")
-    return [
+    rows = [
         _folder_row(row, account_id, bucket_id)
         if isinstance(row, Folder)
         else versions.row_shown(row, retention=retention, hold=hold)
         for row in page.rows
     ]
+    if call.version == 1:
+        for shown in rows:
+            shown["size"] = shown["contentLength"]  # the older name of the field, which rclone reads
+    return rows
 
 
 def _folder_row(folder: Folder, account_id: str, bucket_id: str) -> dict[str, Any]:

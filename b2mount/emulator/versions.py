@@ -9,7 +9,6 @@ by then.
 from __future__ import annotations
 
 import calendar
-import itertools
 import json
 import re
 import time
@@ -114,11 +113,12 @@ class VersionStore:
         self._buckets = buckets
         self._content = content
         greatest = max(database.greatest("versions", "seq"), database.greatest("parts", "seq"))
-        self._next_seq = itertools.count(max(greatest, int(database.meta("last_seq") or "0")) + 1)
+        self._last_seq = max(greatest, int(database.meta("last_seq") or "0"))
 
     def new_seq(self) -> int:
         """Give the next sequence number, for a version or a part."""
-        return next(self._next_seq)
+        self._last_seq += 1
+        return self._last_seq
 
     def file_id(self, version: Version) -> str:
         """Give a version's file ID."""
@@ -233,13 +233,8 @@ class VersionStore:
         self._database.execute("DELETE FROM versions WHERE bucket = ?", (bucket.num,))
 
     def _remember_seq(self) -> None:
-        """Keep the greatest number: none is given twice, also not when the newest was deleted before a
-        restart.
-        """
-        self._database.execute(
-            "INSERT INTO meta SELECT 'last_seq', max(seq) FROM versions WHERE true"
-            " ON CONFLICT DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))"
-        )
+        # No number is given twice, also not when the newest version was deleted before a restart.
+        self._database.remember("last_seq", str(self._last_seq))
 
     def set_lock(self, version: Version, lock: Lock) -> None:
         """Change how a version is held."""
