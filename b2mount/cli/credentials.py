@@ -65,7 +65,7 @@ def find_credentials(search: Search) -> Credentials:
 def explain_refusal(error: B2MountError, credentials: Credentials) -> Failure:
     """Say why B2 may have refused the credentials, judging by their shape."""
     suspicions = [remark for remark in credentials.remarks if remark.is_suspicion]
-    hints = [line for remark in suspicions for line in (remark.message, remark.hint)]
+    hints = [line for remark in suspicions for line in (f"it seems that {remark.message}", remark.hint)]
     hints.append(f"key ID {credentials.shown_id} came from {credentials.source}")
     first, *rest = str(error).splitlines() or [type(error).__name__]
     return Failure(first, *rest, *hints, status=Exit.CREDENTIALS)

@@ -1,7 +1,6 @@
 """`b2mount flush` and `b2mount unmount`: wait until what was written is in B2, and say so if it cannot be."""
 
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ import click
 from b2mount.cli import units
 from b2mount.cli.control import ask
 from b2mount.cli.mount_words import parse_path
-from b2mount.cli.mountpoints import find_our_mount, is_dead
+from b2mount.cli.mountpoints import detach_dead, find_our_mount, is_dead
 from b2mount.cli.report import Exit, Failure, printable, say_error
 from b2mount.cli.status import show_pending
 
@@ -57,7 +56,8 @@ def unmount(mountpoint: Path, timeout: float | None, force: bool) -> int:
     is unsent stays in the state directory and is sent by the next mount.
     """
     if force and is_dead(mountpoint):
-        return _detach_dead(mountpoint)
+        detach_dead(mountpoint)
+        return Exit.FINE
     result = _settle(mountpoint, {"op": "unmount", "timeout": timeout, "force": force})
     if result == Exit.FINE or force:
         _wait_until_gone(mountpoint)
@@ -91,16 +91,6 @@ def _wait_until_gone(mountpoint: Path) -> None:
     """Wait until the kernel no longer lists the mount, so that the next command sees the bare directory."""
     while find_our_mount(mountpoint) is not None:
         time.sleep(POLL_SECONDS)
-
-
-def _detach_dead(mountpoint: Path) -> int:
-    """Clean up after a mount whose program has ended; there is nobody left to flush."""
-    done = subprocess.run(
-        ["fusermount3", "-u", "-z", str(mountpoint)], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise Failure(f"{mountpoint} cannot be unmounted: {done.stderr.strip()}", "unmount it as root")
-    return Exit.FINE
 
 
 class _Progress:

@@ -11,11 +11,13 @@ from b2mount.cli.report import status_of
 
 VERBS: Mapping[str, str] = {
     "mount": "b2mount.cli.mount",
+    "check": "b2mount.cli.check",
     "status": "b2mount.cli.status",
     "flush": "b2mount.cli.flush",
     "unmount": "b2mount.cli.flush",
     "refresh": "b2mount.cli.refresh",
     "emulator": "b2mount.cli.emulator",
+    "demo": "b2mount.cli.demo",
 }
 
 

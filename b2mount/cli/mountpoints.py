@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shlex
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def dead_mount(mountpoint: Path) -> Failure:
         f"fusermount3 -u {shlex.quote(str(mountpoint))} (as root: umount), then mount again;"
         " what was not yet sent is kept and sent by the next mount",
     )
+
+
+def detach_dead(mountpoint: Path) -> None:
+    """Clean up after a mount whose program has ended; there is nobody left to flush. Raises Failure."""
+    done = subprocess.run(
+        ["fusermount3", "-u", "-z", str(mountpoint)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise Failure(f"{mountpoint} cannot be unmounted: {done.stderr.strip()}", "unmount it as root")
 
 
 def check_mountpoint(mountpoint: Path, *, nonempty: bool) -> None:

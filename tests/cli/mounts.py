@@ -1,5 +1,6 @@
 """A mount as the control client sees one: a directory that tells of a real socket, where answers wait."""
 
+import contextlib
 import json
 import os
 import socket
@@ -57,9 +58,14 @@ def _serve(listener: socket.socket, mount: SpokenMount) -> None:
             connection, _ = listener.accept()
         except OSError:
             return
-        with connection, connection.makefile("rb") as lines:
-            request = json.loads(lines.readline())
-            mount.requests.append(request)
-            for answer in mount.answers[request["op"]]:
-                line = answer if isinstance(answer, bytes) else json.dumps(answer).encode() + b"\n"
-                connection.sendall(line)
+        with connection, contextlib.suppress(ConnectionError):  # a client may leave before the last word
+            _answer(connection, mount)
+
+
+def _answer(connection: socket.socket, mount: SpokenMount) -> None:
+    with connection.makefile("rb") as lines:
+        request = json.loads(lines.readline())
+    mount.requests.append(request)
+    for answer in mount.answers[request["op"]]:
+        line = answer if isinstance(answer, bytes) else json.dumps(answer).encode() + b"\n"
+        connection.sendall(line)

@@ -225,7 +225,7 @@ def test_a_refusal_is_explained_by_what_is_odd_about_the_pair(home: Path) -> Non
     failure = explain_refusal(KeyRejected("B2 does not accept the credentials"), credentials)
     assert failure.status == Exit.CREDENTIALS
     assert failure.hints == (
-        "an account ID is used as the key ID of an application key",
+        "it seems that an account ID is used as the key ID of an application key",
         "use the keyID (25 characters) shown with the application key; "
         "the account ID goes with the master key only",
         "key ID 8f5033aa0860 came from B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY",
@@ -235,5 +235,5 @@ def test_a_refusal_is_explained_by_what_is_odd_about_the_pair(home: Path) -> Non
 def test_a_swapped_pair_is_explained_without_showing_the_secret(home: Path) -> None:
     credentials = find(home, {"B2_APPLICATION_KEY_ID": KEY, "B2_APPLICATION_KEY": KEY_IDS["a"]})
     failure = explain_refusal(KeyRejected("B2 does not accept the credentials"), credentials)
-    assert failure.hints[0] == "the key ID and the application key are swapped"
+    assert failure.hints[0] == "it seems that the key ID and the application key are swapped"
     assert KEY not in str(failure) + "".join(failure.hints)

@@ -1,0 +1,210 @@
+"""`b2mount check`: ask B2 what the key is, and say what a mount with it will be."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from b2mount.cli import units
+from b2mount.cli.credentials import Search, explain_refusal, find_credentials
+from b2mount.cli.findings import Findings, describe_kind, describe_root
+from b2mount.cli.mount import read_endpoint
+from b2mount.cli.mount_words import parse_endpoint, parse_path
+from b2mount.cli.report import Exit, Failure, printable, say_hint, say_warning
+from b2mount.core.credentials import Credentials
+from b2mount.core.errors import KeyExpired, KeyRejected, KeyRevoked
+from b2mount.core.grant import Capability, Grant
+from b2mount.core.scope import Scope, ScopeError, Source, parse_source, resolve_scope
+
+IO_TIMEOUT = 20.0  # seconds; somebody sits and waits
+
+
+@click.command(short_help="Say what the key may do, before mounting.")
+@click.argument("source", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option(
+    "--credentials",
+    "file",
+    metavar="FILE",
+    callback=units.reading(parse_path),
+    help="Read the key from this file.",
+)
+@click.option("--profile", metavar="NAME", help="Read the key from a profile.")
+@click.option(
+    "--endpoint",
+    metavar="URL",
+    callback=units.reading(parse_endpoint),
+    help="Where to authorize, if not at Backblaze; also $B2MOUNT_ENDPOINT.",
+)
+@click.option(
+    "--ca-file", metavar="FILE", callback=units.reading(parse_path), help="Trust these authorities as well."
+)
+@click.option(
+    "--io-timeout",
+    metavar="TIME",
+    callback=units.reading(units.parse_duration),
+    default=f"{IO_TIMEOUT:.0f}s",
+    show_default=True,
+    help="Give up after this long.",
+)
+def check(
+    source: str | None,
+    as_json: bool,
+    file: Path | None,
+    profile: str | None,
+    endpoint: str | None,
+    ca_file: Path | None,
+    io_timeout: float,
+) -> int:
+    """\b
+    b2mount check
+    b2mount check photos/2024 && b2mount mount photos/2024 /mnt/photos
+
+    Authorize, and say what the key is, what a mount with it will show and allow, and what is odd about the
+    credentials. Exit status 0: usable; 3: not.
+    """
+    logging.basicConfig(level=logging.WARNING, format="b2mount: %(levelname)s: %(message)s")
+    wanted = parse_source(source) if source else None
+    credentials = find_credentials(Search(os.environ, Path.home(), file=file, profile=profile))
+    try:
+        findings = _ask_b2(
+            credentials,
+            wanted,
+            endpoint=endpoint or read_endpoint(),
+            ca_file=ca_file,
+            io_timeout=io_timeout,
+        )
+    except (KeyRejected, KeyExpired, KeyRevoked, ScopeError) as error:
+        failure = explain_refusal(error, credentials)
+        if as_json:
+            click.echo(json.dumps(_refused_as_json(credentials, failure), indent=2))
+        raise failure from None
+    if as_json:
+        click.echo(json.dumps(as_object(findings), indent=2))
+    else:
+        _print(findings)
+    if not findings.is_usable:
+        raise Failure("a mount with this key would show nothing and take nothing", status=Exit.CREDENTIALS)
+    return Exit.FINE
+
+
+def _ask_b2(
+    credentials: Credentials,
+    source: Source | None,
+    *,
+    endpoint: str | None,
+    ca_file: Path | None,
+    io_timeout: float,
+) -> Findings:
+    """Authorize, and look for the buckets where the key does not tell them."""
+    import trio
+
+    from b2mount.store.connect import open_store
+    from b2mount.store.store import Store
+
+    async def ask() -> Findings:
+        store = open_store(credentials, endpoint=endpoint, ca_file=ca_file, io_timeout=io_timeout)
+        try:
+            grant = await store.authorize()
+            scope = resolve_scope(grant, source)
+            names = await look_for_buckets(store, grant, scope)
+        finally:
+            await store.aclose()
+        return Findings(credentials, grant, scope, names, int(time.time() * 1000))
+
+    async def look_for_buckets(store: Store, grant: Grant, scope: Scope) -> tuple[str, ...] | None:
+        if scope.buckets is not None and all(bucket.bucket_id for bucket in scope.buckets):
+            return tuple(bucket.name for bucket in scope.buckets)
+        wanted = scope.single.name if scope.single else None
+        if not grant.has(Capability.LIST_BUCKETS):
+            return None if wanted is None else (wanted,)
+        names = tuple(row.name for row in await store.list_buckets(name=wanted))
+        if wanted is not None and not names:
+            raise ScopeError(
+                f"there is no bucket {wanted!r} in this account", "b2mount check lists the buckets there are"
+            )
+        return names
+
+    return trio.run(ask)
+
+
+# --- for people -------------------------------------------------------------------------------------------
+
+
+def _print(findings: Findings) -> None:
+    for line in describe(findings):
+        click.echo(printable(line))
+    for remark in findings.remarks():
+        say_warning(remark.message)
+        say_hint(remark.hint)
+
+
+def describe(findings: Findings) -> Iterator[str]:
+    """Write the findings for people, a line each."""
+    grant, names = findings.grant, findings.bucket_names
+    kind = describe_kind(grant, is_master=findings.is_master)
+    yield f"key:      {findings.credentials.shown_id}, {kind}"
+    yield f"found in: {findings.credentials.source}"
+    yield f"account:  {grant.account_id}"
+    yield f"buckets:  {'not told by this key' if names is None else ', '.join(names) or 'none'}"
+    yield f"prefix:   {grant.prefix or 'none'}"
+    yield f"ends:     {'never' if grant.expires_ms is None else _moment(grant.expires_ms)}"
+    yield f"may:      {' '.join(findings.capability_names()) or 'nothing'}"
+    yield f"root:     {describe_root(findings.scope)}"
+    yield f"access:   {'read-only' if findings.is_read_only else 'read and write'}"
+    yield ""
+    for verdict in findings.verdicts():
+        answer = "yes" if verdict.errno_name is None else f"{verdict.errno_name:<11} {verdict.why}"
+        yield f"{verdict.operation:<34} {answer}"
+
+
+def _moment(when_ms: int) -> str:
+    return datetime.fromtimestamp(when_ms / 1000, UTC).astimezone().isoformat(" ", "seconds")
+
+
+# --- for scripts ------------------------------------------------------------------------------------------
+
+
+def as_object(findings: Findings) -> dict[str, Any]:
+    """Write the findings for scripts."""
+    grant = findings.grant
+    return {
+        "usable": findings.is_usable,
+        "key_id": findings.credentials.shown_id,
+        "found_in": findings.credentials.source,
+        "kind": describe_kind(grant, is_master=findings.is_master),
+        "account": grant.account_id,
+        "buckets": None if findings.bucket_names is None else list(findings.bucket_names),
+        "prefix": grant.prefix,
+        "expires_ms": grant.expires_ms,
+        "capabilities": findings.capability_names(),
+        "root": describe_root(findings.scope),
+        "read_only": findings.is_read_only,
+        "operations": [
+            {
+                "operation": verdict.operation,
+                "allowed": verdict.errno_name is None,
+                "errno": verdict.errno_name,
+                "why": verdict.why or None,
+            }
+            for verdict in findings.verdicts()
+        ],
+        "remarks": [{"message": remark.message, "hint": remark.hint} for remark in findings.remarks()],
+    }
+
+
+def _refused_as_json(credentials: Credentials, failure: Failure) -> dict[str, Any]:
+    return {
+        "usable": False,
+        "key_id": credentials.shown_id,
+        "found_in": credentials.source,
+        "error": str(failure),
+        "hints": list(failure.hints),
+        "remarks": [{"message": remark.message, "hint": remark.hint} for remark in credentials.remarks],
+    }
