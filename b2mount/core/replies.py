@@ -185,7 +185,7 @@ ANSWERS: tuple[AnswerRow, ...] = (
         "bad_request",
         e.DataCorrupt,
         "the bytes were damaged on the way to B2",
-        verdict=Verdict.RETRY,
+        verdict=Verdict.RETRY_NEW_URL,
         kinds=UPLOADING,
         text="sha1 did not match|checksum did not match",
     ),

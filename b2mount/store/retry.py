@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import trio
 
-from b2mount.core.errors import B2MountError, B2Unavailable, LocalStorageError, NoSuchFile
+from b2mount.core.errors import B2MountError, B2Unavailable, DataCorrupt, LocalStorageError, NoSuchFile
 from b2mount.core.grant import Grant
 from b2mount.core.replies import CallFailed, Failure, Fault, failure_behind
 from b2mount.store.backoff import LEAST_PAUSE, Backoff, Budget
@@ -36,6 +36,7 @@ from b2mount.store.store import (
 )
 
 LOST_KEPT = 10_000  # uploads whose fate is unknown, remembered for the next try of the same
+DAMAGED_TRIES = 3  # bytes that arrive damaged so often are damaged where they come from
 HASHERS = 4  # threads; each is a processor's work
 T = TypeVar("T")
 
@@ -65,6 +66,7 @@ class _Operation:
     budget: Budget
     backoff: Backoff = field(default_factory=Backoff)
     may_have_happened: bool = False
+    damaged: int = 0
     refusal: B2MountError | None = (
         None  # came after a lost reply, and may say that the change is made already
     )
@@ -72,6 +74,9 @@ class _Operation:
     async def pause(self, error: B2MountError, failure: Failure) -> None:
         """Wait until the next try; raise *error* where there is none."""
         self.budget.charge()
+        self.damaged += isinstance(error, DataCorrupt)
+        if self.damaged > DAMAGED_TRIES:
+            raise error
         self.may_have_happened = self.may_have_happened or failure.is_ambiguous
         pause = self.backoff.pause(failure, self.shared.jitter())
         left = self.budget.left
