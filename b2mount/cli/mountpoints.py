@@ -35,7 +35,7 @@ def read_mounts() -> list[Mount]:
 def parse_mountinfo(text: str) -> list[Mount]:
     """Read rows of mountinfo; octal escapes become the characters they stand for."""
     mounts = []
-    for line in text.splitlines():
+    for line in text.split("\n")[:-1]:  # not splitlines(): a path may hold what that splits at
         before, _, after = line.partition(" - ")
         kind, source = after.split(" ")[:2]
         mounts.append(Mount(_unescape(before.split(" ")[4]), kind, _unescape(source)))
