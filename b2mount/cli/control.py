@@ -65,13 +65,16 @@ def locate(path: Path) -> tuple[Path, str]:
     return found[0], "" if inside == Path() else str(inside)
 
 
-def ask(mountpoint: Path, request: Mapping[str, Any], *, quick: bool = True) -> Iterator[Answer]:
+def ask(
+    mountpoint: Path, request: Mapping[str, Any], *, patience: float | None = QUICK_SECONDS
+) -> Iterator[Answer]:
     """Send one request; yield each answer, the last one with `done`.
 
-    Raises Failure where the mount refuses, ends meanwhile or, with *quick*, does not answer in time.
+    Raises Failure where the mount refuses, ends meanwhile, or says nothing for *patience* seconds (None: any
+    time).
     """
     with _connect(demand_socket(mountpoint), mountpoint) as connection:
-        connection.settimeout(QUICK_SECONDS if quick else None)
+        connection.settimeout(patience)
         try:
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as lines:

@@ -10,13 +10,14 @@ from typing import Any
 import click
 
 from b2mount.cli import units
-from b2mount.cli.control import ask
+from b2mount.cli.control import QUICK_SECONDS, ask
 from b2mount.cli.mount_words import parse_path
 from b2mount.cli.mountpoints import detach_dead, find_our_mount, is_dead
 from b2mount.cli.report import Exit, Failure, printable, say_error
 from b2mount.cli.status import show_pending
 
 POLL_SECONDS = 0.05
+GONE_SECONDS = 60.0  # a guess: detaching takes milliseconds once all is sent
 FAILURES_SHOWN = 20
 
 _mountpoint = click.argument("mountpoint", callback=units.reading(parse_path))
@@ -68,8 +69,10 @@ def _settle(mountpoint: Path, request: Mapping[str, Any]) -> int:
     """Send the request and show its progress; return the exit status, having named what is not in B2."""
     progress = _Progress()
     last: dict[str, Any] = {}
+    timeout = request["timeout"]
+    patience = None if timeout is None else timeout + QUICK_SECONDS
     try:
-        for last in ask(mountpoint, request, quick=False):
+        for last in ask(mountpoint, request, patience=patience):
             if not last.get("done"):
                 progress.show(show_pending(last.get("pending_files", 0), last.get("pending_bytes", 0)))
     finally:
@@ -89,7 +92,13 @@ def _settle(mountpoint: Path, request: Mapping[str, Any]) -> int:
 
 def _wait_until_gone(mountpoint: Path) -> None:
     """Wait until the kernel no longer lists the mount, so that the next command sees the bare directory."""
+    deadline = time.monotonic() + GONE_SECONDS
     while find_our_mount(mountpoint) is not None:
+        if time.monotonic() > deadline:
+            raise Failure(
+                f"{mountpoint} is still mounted",
+                f"fuser -vm {shlex.quote(str(mountpoint))} shows what uses it",
+            )
         time.sleep(POLL_SECONDS)
 
 

@@ -21,7 +21,7 @@ from b2mount.cli.mount_words import (
     parse_o,
     parse_path,
 )
-from b2mount.cli.mountpoints import check_machine, check_mountpoint
+from b2mount.cli.mountpoints import INSTALL_HINT, check_machine, check_mountpoint
 from b2mount.cli.report import Exit, Failure
 from b2mount.core.credentials import Credentials
 from b2mount.core.errors import KeyExpired, KeyRejected, KeyRevoked
@@ -141,7 +141,7 @@ def _serve(
     except ImportError as error:
         if error.name != "pyfuse3":
             raise
-        raise Failure(f"FUSE cannot be used: {error}", "install the packages fuse3 and libfuse3") from None
+        raise Failure(f"FUSE cannot be used: {error}", INSTALL_HINT) from None
     try:
         return run(options, credentials, log_level=log_level, on_ready=on_ready)
     except (KeyRejected, KeyExpired, KeyRevoked) as error:

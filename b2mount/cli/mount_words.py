@@ -84,7 +84,7 @@ PASSED_ON = frozenset({"noexec", "noatime", "sync", "dirsync"})
 IGNORED = frozenset(
     {"defaults", "auto", "noauto", "nofail", "_netdev", "user", "nouser", "users", "owner", "group"}
     | {"exec", "suid", "nosuid", "dev", "nodev", "async", "atime", "diratime", "nodiratime", "relatime"}
-    | {"norelatime", "strictatime", "lazytime", "nolazytime", "mand", "nomand", "silent", "loud"}
+    | {"comment", "norelatime", "strictatime", "lazytime", "nolazytime", "mand", "nomand", "silent", "loud"}
 )
 SECRETS = frozenset({"key", "key_id", "application_key", "password", "pass", "secret", "account", "username"})
 
@@ -127,7 +127,7 @@ def _read(name: str, value: str) -> Any:
 
 
 def _is_ignored(name: str) -> bool:
-    return not name or name in IGNORED or name.startswith(("x-", "X-", "comment"))
+    return not name or name in IGNORED or name.startswith(("x-", "X-"))
 
 
 def _unknown(name: str, has_value: bool) -> UnknownWord:

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from b2mount.cli.report import Failure
 MOUNT_TYPE = "fuse.b2mount"
 FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONFIGURATION = Path("/etc/fuse.conf")
+INSTALL_HINT = "install the package fuse3 (apt install fuse3, dnf install fuse3, pacman -S fuse3)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,8 @@ def dead_mount(mountpoint: Path) -> Failure:
 
 def detach_dead(mountpoint: Path) -> None:
     """Clean up after a mount whose program has ended; there is nobody left to flush. Raises Failure."""
-    done = subprocess.run(
-        ["fusermount3", "-u", "-z", str(mountpoint)], capture_output=True, text=True, check=False
-    )
+    command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
+    done = subprocess.run([*command, str(mountpoint)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Failure(f"{mountpoint} cannot be unmounted: {done.stderr.strip()}", "unmount it as root")
 
@@ -113,6 +114,8 @@ def check_machine(*, allow_other: bool, uid: int) -> None:
             f"this machine has no {FUSE_DEVICE}",
             "modprobe fuse; a container needs --device /dev/fuse --cap-add SYS_ADMIN",
         )
+    if uid != 0 and shutil.which("fusermount3") is None:
+        raise Failure("fusermount3 is not installed, and only root can mount without it", INSTALL_HINT)
     if allow_other and uid != 0 and not _allows_others(FUSE_CONFIGURATION):
         raise Failure(
             "only root may say allow_other here",

@@ -1,9 +1,12 @@
 """Where credentials are found, in which order, and what is said when they are not."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from b2mount.cli.credentials import Search, explain_refusal, find_credentials
 from b2mount.cli.report import Exit, Failure
@@ -187,6 +190,23 @@ def test_a_file_that_makes_no_sense_is_refused_without_quoting_it(
         find(home, file=file)
     assert str(caught.value) == f"{file} {message}"
     assert KEY not in str(caught.value) + "".join(caught.value.hints)
+
+
+TOKENS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=12, max_size=40)
+SEPARATORS = st.sampled_from(
+    ["\n", "=", " = ", '"', "'", "\nkey_id = ", "\nkey=", "B2_ACCOUNT_KEY=", "[", "\ufeff", "#"]
+)
+
+
+@given(st.lists(st.tuples(SEPARATORS, TOKENS), max_size=6))
+def test_no_file_whatever_is_quoted_in_what_is_said_about_it(pieces: list[tuple[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        file = write(Path(directory) / "file", "".join(separator + token for separator, token in pieces))
+        try:
+            find(Path(directory), file=file)
+        except Failure as failure:
+            said = str(failure) + "".join(failure.hints)
+            assert [token for _, token in pieces if token in said] == []
 
 
 def test_a_file_that_is_not_there_is_named(home: Path) -> None:
