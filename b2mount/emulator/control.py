@@ -50,6 +50,7 @@ class Control:
                 self._route("caps", self._caps, "GET", "POST"),
                 self._route("counters", self._counters, "GET", "DELETE"),
                 self._route("log", self._log, "GET"),
+                self._route("busy", self._busy, "GET"),
                 self._route("seed", self._seed, "POST"),
                 self._route("wipe", self._wipe, "POST"),
                 self._route("buckets", self._buckets, "GET"),
@@ -129,6 +130,9 @@ class Control:
         if not since.isdecimal():
             raise bad_request("since is a number")
         return self._service.ledger.log(int(since))
+
+    async def _busy(self, request: StarletteRequest, values: dict[str, Any]) -> Any:
+        return self._service.ledger.busy()
 
     async def _seed(self, request: StarletteRequest, values: dict[str, Any]) -> Any:
         return await seed(self._service, values)

@@ -66,6 +66,7 @@ class Ledger:
         self._seq = itertools.count(1)
         self.last_seq = 0
         self._log: deque[Entry] = deque(maxlen=LOG_ENTRIES)
+        self._open: dict[int, Entry] = {}
         self.caps = Caps()
         self._used = Caps(0, 0, 0, 0)
         self.reset()
@@ -80,10 +81,12 @@ class Ledger:
     def open(self, call: str, method: str) -> Entry:
         """Start the log entry of a request."""
         self.last_seq = next(self._seq)
-        return Entry(self.last_seq, call, method)
+        entry = self._open[self.last_seq] = Entry(self.last_seq, call, method)
+        return entry
 
     def close(self, entry: Entry, rows: int) -> None:
         """Count a request that was answered or dropped (status 0); *rows* is what a listing returned."""
+        del self._open[entry.seq]
         self._log.append(entry)
         self._calls[entry.call] += 1
         self._heads += entry.method == "HEAD"
@@ -150,6 +153,10 @@ class Ledger:
             "head_requests": self._heads,
             "errors": dict(self._errors),
         }
+
+    def busy(self) -> dict[str, Any]:
+        """Give the entries of requests that have not ended."""
+        return {"entries": [asdict(entry) for entry in self._open.values()]}
 
     def log(self, since: int) -> dict[str, Any]:
         """Give the log entries after number *since*."""

@@ -12,19 +12,22 @@ import json
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 START_SECONDS = 60
 STOP_SECONDS = 20
+IDLE_SECONDS = 60
 
 _PATTERN_PERIOD = 65521
 
@@ -144,6 +147,11 @@ class Emulator:
             return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=120, context=context)
         return http.client.HTTPConnection(parts.hostname, parts.port, timeout=120)
 
+    def connect_raw(self) -> socket.socket:
+        """Open a socket of one's own, to say what no library would."""
+        parts = urllib.parse.urlsplit(self.url)
+        return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=60)
+
     def request(
         self,
         method: str,
@@ -154,23 +162,27 @@ class Emulator:
     ) -> tuple[int, dict[str, str], bytes]:
         """Send one request on this thread's connection; give status, headers (lower-case) and body."""
         path = url.removeprefix(self.url)
-        for attempt in (1, 2):
-            connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-            fresh = connection is None
-            if connection is None:
-                connection = self._local.connection = self.connect()
-            try:
-                connection.request(method, path, body=body, headers=dict(headers or {}))
-                response = connection.getresponse()
-                data = response.read()
-                return response.status, {k.lower(): v for k, v in response.getheaders()}, data
-            except (http.client.HTTPException, OSError) as problem:
-                connection.close()
-                self._local.connection = None
-                # A kept connection may have been closed since (a restart); a fresh one may not fail.
-                if fresh or attempt == 2 or not isinstance(problem, ConnectionError):
-                    raise
-        raise AssertionError("unreachable")
+        connection = self._connection()
+        try:
+            connection.request(method, path, body=body, headers=dict(headers or {}))
+            response = connection.getresponse()
+            data = response.read()
+        except (http.client.HTTPException, OSError):
+            connection.close()
+            self._local.connection = None
+            raise
+        self._local.used = time.monotonic()
+        return response.status, {k.lower(): v for k, v in response.getheaders()}, data
+
+    def _connection(self) -> http.client.HTTPConnection:
+        # The server closes a connection that idles for minutes; repeating a request could do a thing twice.
+        kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if kept is not None and time.monotonic() - self._local.used < IDLE_SECONDS:
+            return kept
+        if kept is not None:
+            kept.close()
+        self._local.connection, self._local.used = self.connect(), time.monotonic()
+        return cast(http.client.HTTPConnection, self._local.connection)
 
     def control(self, method: str, path: str, values: Mapping[str, Any] | None = None) -> Any:
         """Use the control interface."""
