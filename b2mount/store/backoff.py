@@ -15,9 +15,10 @@ LEAST_PAUSE = 0.25  # seconds; when less than this is left, there is no further 
 
 
 class Backoff:
-    """The pauses of one operation; counts its failures."""
+    """The pauses of one operation; counts its failures. *first* is the first pause in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: float = FIRST_PAUSE) -> None:
+        self._first = first
         self._elsewhere = 0
         self._resets = 0
         self._paused = 0
@@ -32,7 +33,7 @@ class Backoff:
         if failure.answer is Fault.RESET and self._resets == 0:
             self._resets += 1  # most often a kept connection that the server had closed meanwhile
             return 0.0
-        pause: float = min(FIRST_PAUSE * 2**self._paused, LONGEST_PAUSE)
+        pause: float = min(self._first * 2**self._paused, LONGEST_PAUSE)
         self._paused += 1
         return pause * (0.75 + jitter / 2)
 

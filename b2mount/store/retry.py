@@ -53,6 +53,7 @@ class _Shared:
     clock: Callable[[], float]
     server_ms: Callable[[], int]
     jitter: Callable[[], float]
+    backoff: Callable[[], Backoff]
     lost: OrderedDict[str, Expected] = field(default_factory=OrderedDict)
     hashing: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(HASHERS))
 
@@ -64,12 +65,11 @@ class _Operation:
     name: str
     shared: _Shared
     budget: Budget
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff
     may_have_happened: bool = False
     damaged: int = 0
-    refusal: B2MountError | None = (
-        None  # came after a lost reply, and may say that the change is made already
-    )
+    # came after a lost reply, and may say that the change is made already
+    refusal: B2MountError | None = None
 
     async def pause(self, error: B2MountError, failure: Failure) -> None:
         """Wait until the next try; raise *error* where there is none."""
@@ -107,12 +107,13 @@ class RetryingStore:
         clock: Callable[[], float] = time.monotonic,
         server_ms: Callable[[], int] = _system_ms,
         jitter: Callable[[], float] = random.random,
+        backoff: Callable[[], Backoff] = Backoff,
         counters: Counters | None = None,
     ) -> None:
         self.inner = inner
         self.counters = counters or Counters()  # of the inner store, for whoever shows them
         self.io_timeout = io_timeout
-        self._shared = _Shared(Incidents(clock), clock, server_ms, jitter)
+        self._shared = _Shared(Incidents(clock), clock, server_ms, jitter, backoff)
 
     def with_timeout(self, seconds: float) -> "RetryingStore":
         """Return a view of the same store that is as patient as *seconds*."""
@@ -128,7 +129,8 @@ class RetryingStore:
     # --- trying again -----------------------------------------------------------------------------------
 
     def _operation(self, name: str) -> _Operation:
-        return _Operation(name, self._shared, Budget(self.io_timeout, self._shared.clock))
+        budget = Budget(self.io_timeout, self._shared.clock)
+        return _Operation(name, self._shared, budget, self._shared.backoff())
 
     async def _persist(
         self,
