@@ -75,6 +75,14 @@ class Overlay:
         directory, key = _split(name)
         self._by_directory.setdefault((bucket_id, directory), {})[key] = fact
 
+    def drop(self, bucket_id: str, name: str) -> None:
+        """Say nothing of *name* any more, nor that a directory above it is gone: B2 refused the change."""
+        for current in (name, *parents(name)):
+            directory, key = _split(current)
+            facts = self._by_directory.get((bucket_id, directory), {})
+            if current == name or facts.get(key) is Mark.GONE:
+                facts.pop(key, None)
+
     def settle(self, bucket_id: str, name: str) -> None:
         """Take note that an operation on *name* is done, or that none was needed."""
         now = trio.current_time()

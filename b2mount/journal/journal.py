@@ -68,10 +68,11 @@ class Journal:
                 path.unlink()  # written, but neither closed nor synced when the mount died
         for op in left:
             self.queue.add(op)
+        for op in left:
             self.uploader.submit(op)
+            self.uploader.hurry(op)
         if left:
             log.warning("%d changes of an earlier mount are not in B2 yet; sending them now", len(left))
-            self.uploader.hurry_all()
         return left
 
     def _spool_path(self, draft_id: int) -> Path:

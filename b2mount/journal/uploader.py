@@ -9,7 +9,7 @@ calls (sender.py does).
 import heapq
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 import trio
@@ -97,12 +97,6 @@ class Uploader:
             op.due = now
             self._schedule(op)
 
-    def hurry_all(self) -> None:
-        """Have everything that is queued sent now."""
-        now = trio.current_time()
-        for op in self._queue.ops.values():
-            self._hurry(op, now)
-
     def take_out(self, op: Op, state: State) -> None:
         """End *op* as done or dropped, and let go what waited for it."""
         op.state = state
@@ -143,14 +137,17 @@ class Uploader:
                 return current.error
         return None
 
-    async def wait_all(self, progress: Callable[[int, int], None] | None = None) -> list[Failure]:
-        """Send now all that is queued at the call; return what cannot be, each tried at least once since.
+    async def wait_all(
+        self, ops: Iterable[Op] | None = None, *, progress: Callable[[int, int], None] | None = None
+    ) -> list[Failure]:
+        """Send *ops* now, or all that is queued at the call; return those that failed since.
 
         *progress* is told how many operations and bytes are left, now and then.
         """
         began = self._failures
-        goal = set(self._queue.ops.values())
-        self.hurry_all()
+        goal = set(self._queue.ops.values() if ops is None else ops)
+        for op in goal:
+            self.hurry(op)
         while True:
             goal = {last for op in goal if not (last := _last(op)).finished.is_set()}
             if progress is not None:
@@ -232,8 +229,8 @@ class Uploader:
         self._database.forget(op)
         for dependant in dependants:
             self._database.record(dependant)  # their base is a version now
-        self._on_done(op, version)
         self.take_out(op, State.DONE)
+        self._on_done(op, version)  # who waits runs only after this
 
     def _failed(self, op: Op, error: B2MountError) -> None:
         first = op.error is None or type(op.error) is not type(error)

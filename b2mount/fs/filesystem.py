@@ -1,0 +1,311 @@
+"""All operations of one mounted file system: inode numbers and bytes in, numbers and bytes out.
+
+Each looks up its node, has one of this package's parts do the work, and counts what it hands to the kernel.
+Raises the errors of core/errors.py and nothing else on purpose.
+"""
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
+
+import trio
+
+from b2mount.core.access import Operation
+from b2mount.core.errors import BadHandle, InvalidArgument, NoSuchFile, NotPermitted
+from b2mount.core.names import MAX_COMPONENT_BYTES, decode_entry
+from b2mount.core.posix import Kind
+from b2mount.fs.changes import Changes
+from b2mount.fs.commits import Commits
+from b2mount.fs.contents import Contents
+from b2mount.fs.files import Files
+from b2mount.fs.nodes import DirectoryNode, FileNode, Node
+from b2mount.fs.readdir import OpenDirectory, Readdir
+from b2mount.fs.renames import Renames
+from b2mount.fs.stats import Stat, Stats
+from b2mount.fs.tree import Tree
+from b2mount.fs.world import World
+from b2mount.fs.xattrs import Xattrs
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What setattr is to change; None leaves as it is. Times in nanoseconds."""
+
+    size: int | None = None
+    mode: int | None = None  # permission bits
+    uid: int | None = None
+    gid: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+
+class FileSystem:
+    """One mount's operations."""
+
+    def __init__(self, world: World, tree: Tree, control_path: str) -> None:
+        self._world = world
+        self.tree = tree
+        self._stats = Stats(world)
+        self._commits = Commits(world)
+        self._changes = Changes(world, tree, self._commits)
+        self._renames = Renames(world, tree, self._commits, self._changes)
+        self._readdir = Readdir(world, tree)
+        self.files = Files(world, self._commits, self._changes, Contents(world.blocks))
+        self._xattrs = Xattrs(world, self._stats, self._commits, control_path)
+        self._directories: dict[int, OpenDirectory] = {}
+        self._numbers = itertools.count(1)
+        tree.root.lookups = 1  # the kernel holds the root as long as the mount lives
+
+    def _hand_out(self, node: Node, until: float) -> Stat:
+        """Return a node's numbers for a reply that the kernel counts as a lookup."""
+        node.lookups += 1
+        return self._stats.of(node, until)
+
+    def _own(self, node: Node) -> Stat:
+        """Hand out a node that was made here just now."""
+        return self._hand_out(node, trio.current_time() + max(self._world.options.listing_ttl, 1.0))
+
+    # --- names -------------------------------------------------------------------------------------------
+
+    async def lookup(self, parent: int, name: bytes) -> Stat:
+        """Look a name up; counted. Raises NoSuchFile."""
+        directory = self._world.directory(parent)
+        if name == b".":
+            return self._own(directory)
+        if name == b"..":
+            return self._own(directory.parent or directory)
+        node, until = await self.tree.lookup(directory, decode_entry(name))
+        return self._hand_out(node, until)
+
+    def forget(self, forgotten: Iterable[tuple[int, int]]) -> None:
+        """Take back lookups: pairs of inode and count."""
+        for ino, count in forgotten:
+            self._world.nodes.forget(ino, count)
+
+    async def create(
+        self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[int, Stat]:
+        """Make and open a file; return its handle and numbers (counted)."""
+        directory = self._world.directory(parent)
+        node = await self._changes.create(directory, decode_entry(name), mode, caller.uid, caller.gid)
+        number = self.files.adopt(node, flags)
+        return number, self._own(node)
+
+    async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Stat:
+        """Make a file or special file; counted."""
+        directory = self._world.directory(parent)
+        return self._own(
+            await self._changes.make_special(
+                directory, decode_entry(name), mode, rdev, caller.uid, caller.gid
+            )
+        )
+
+    async def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Stat:
+        """Make a directory; counted."""
+        directory = self._world.directory(parent)
+        return self._own(
+            await self._changes.mkdir(directory, decode_entry(name), mode, caller.uid, caller.gid)
+        )
+
+    async def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Stat:
+        """Make a symbolic link; counted."""
+        directory = self._world.directory(parent)
+        return self._own(
+            await self._changes.symlink(directory, decode_entry(name), target, caller.uid, caller.gid)
+        )
+
+    async def unlink(self, parent: int, name: bytes) -> None:
+        await self._changes.unlink(self._world.directory(parent), decode_entry(name))
+
+    async def rmdir(self, parent: int, name: bytes) -> None:
+        await self._changes.rmdir(self._world.directory(parent), decode_entry(name))
+
+    async def rename(self, old_parent: int, old: bytes, new_parent: int, new: bytes, flags: int) -> None:
+        await self._renames.rename(
+            self._world.directory(old_parent),
+            decode_entry(old),
+            self._world.directory(new_parent),
+            decode_entry(new),
+            flags,
+        )
+
+    def link(self) -> None:
+        """Refuse a hard link: B2 has none. Raises NotPermitted, ReadOnlyMount."""
+        self._world.demand(Operation.LINK)
+        raise NotPermitted("B2 has no hard links")
+
+    def readlink(self, ino: int) -> bytes:
+        """Return a symbolic link's target."""
+        node = self._world.node(ino)
+        if not isinstance(node, FileNode) or node.attributes.target is None:
+            raise InvalidArgument("not a symbolic link")
+        return node.attributes.target.encode("utf-8", "surrogateescape")
+
+    # --- attributes --------------------------------------------------------------------------------------
+
+    async def getattr(self, ino: int) -> Stat:
+        return await self._stats.get(self._world.node(ino))
+
+    async def setattr(self, ino: int, wanted: Wanted, handle: int | None) -> Stat:
+        """Change what *wanted* names; the change is in the journal at return."""
+        node = self._world.node(ino)
+        if isinstance(node, FileNode):
+            await self._set_file(node, wanted, handle)
+        else:
+            assert isinstance(node, DirectoryNode)
+            await self._set_directory(node, wanted)
+        return await self._stats.get(node)
+
+    async def _set_file(self, node: FileNode, wanted: Wanted, handle: int | None) -> None:
+        if wanted.size is not None:
+            if handle is not None and not self.files.handle(handle).writable:
+                raise BadHandle("the file was not opened for writing")
+            await self.files.set_size(node, wanted.size, through_handle=handle is not None)
+        if wanted.atime_ns is not None:
+            node.atime_ns = wanted.atime_ns
+        attributes = node.attributes
+        mode = wanted.mode
+        changed = replace(
+            attributes,
+            mode=attributes.mode if mode is None else self._mode_to_store(mode, 0o666),
+            uid=attributes.uid if wanted.uid is None else self._id_to_store(wanted.uid, self._world.uid),
+            gid=attributes.gid if wanted.gid is None else self._id_to_store(wanted.gid, self._world.gid),
+            mtime_ns=attributes.mtime_ns if wanted.mtime_ns is None else wanted.mtime_ns,
+        )
+        if attributes.kind is Kind.SYMLINK:
+            changed = replace(changed, mode=attributes.mode)
+        if changed != attributes:
+            self._commits.set_attributes(node, changed)
+            await self._world.journal.commit()
+
+    async def _set_directory(self, node: DirectoryNode, wanted: Wanted) -> None:
+        if wanted.size is not None:
+            raise InvalidArgument("a directory has no size to set")
+        await self._stats.get(node)  # so that what is not changed is known
+        known = self._stats.known_attributes(node)
+        assert known is not None
+        attributes = known[0]
+        mode = wanted.mode
+        shown_mtime = node.touched_ns or attributes.mtime_ns
+        changed = replace(
+            attributes,
+            mode=attributes.mode if mode is None else self._mode_to_store(mode, 0o777),
+            uid=attributes.uid if wanted.uid is None else self._id_to_store(wanted.uid, self._world.uid),
+            gid=attributes.gid if wanted.gid is None else self._id_to_store(wanted.gid, self._world.gid),
+            mtime_ns=shown_mtime if wanted.mtime_ns is None else wanted.mtime_ns,
+        )
+        if changed != replace(attributes, mtime_ns=shown_mtime):
+            self._commits.set_directory_attributes(node, changed)
+            await self._world.journal.commit()
+
+    def _mode_to_store(self, mode: int, default: int) -> int | None:
+        """Return permission bits as they are stored: None for the mount's default."""
+        mode &= 0o7777
+        return None if mode == default & ~self._world.umask else mode
+
+    def _id_to_store(self, wanted: int, default: int) -> int | None:
+        return None if wanted == default else wanted
+
+    async def access(self, ino: int, mask: int) -> bool:
+        """Say whether the key and the permission bits allow what access(2) asks, for the super-user."""
+        stat = await self.getattr(ino)
+        if mask & os.R_OK and not stat.mode & 0o444 and not self._bits_left(ino) & 0o444:
+            return False
+        if mask & os.W_OK and self._world.read_only:
+            return False
+        return not (mask & os.X_OK and not stat.mode & 0o111)
+
+    def _bits_left(self, ino: int) -> int:
+        node = self._world.node(ino)
+        return self._world.file_mask if isinstance(node, FileNode) else self._world.directory_mask
+
+    async def getxattr(self, ino: int, name: bytes) -> bytes:
+        return await self._xattrs.get(self._world.node(ino), decode_entry(name))
+
+    async def listxattr(self, ino: int) -> list[bytes]:
+        return [os.fsencode(name) for name in await self._xattrs.list(self._world.node(ino))]
+
+    async def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
+        await self._xattrs.set(self._world.node(ino), decode_entry(name), value)
+
+    async def removexattr(self, ino: int, name: bytes) -> None:
+        await self._xattrs.remove(self._world.node(ino), decode_entry(name))
+
+    def open(self, ino: int, flags: int) -> int:
+        """Open a file; return its handle."""
+        return self.files.open(self._world.node(ino), flags)
+
+    # --- directories -------------------------------------------------------------------------------------
+
+    def opendir(self, ino: int) -> int:
+        """Open a directory; return its handle."""
+        handle = self._readdir.open(self._world.directory(ino))
+        number = next(self._numbers)
+        self._directories[number] = handle
+        handle.node.handles += 1
+        return number
+
+    async def readdir(self, number: int, offset: int) -> AsyncIterator[tuple[bytes, Node, Stat, int]]:
+        """Yield name, node, numbers and next offset of entries; the caller counts those it hands out."""
+        handle = self._directories[number]
+        async for entry in self._readdir.entries(handle, offset):
+            stat = self._stats.of(entry.node, entry.until)
+            yield os.fsencode(entry.name), entry.node, stat, entry.next_offset
+            self._world.nodes.drop_if_unused(entry.node)
+
+    def releasedir(self, number: int) -> None:
+        handle = self._directories.pop(number, None)
+        if handle is not None:
+            handle.node.handles -= 1
+            self._world.nodes.drop_if_unused(handle.node)
+
+    async def fsyncdir(self, number: int) -> None:
+        """Return when every change of names in the directory is in B2."""
+        node = self._directories[number].node
+        if node.gone:
+            return
+        queue = self._world.journal.queue
+        prefix, bucket_id = node.prefix, node.bucket_id
+        ops = [op for op in queue.ops.values() if op.bucket_id == bucket_id and op.name.startswith(prefix)]
+        failures = await self._world.journal.uploader.wait_all(ops)
+        if failures:
+            raise failures[0].error
+
+    # --- the whole ---------------------------------------------------------------------------------------
+
+    def name_limit(self) -> int:
+        """Return the longest directory entry, in bytes, that can be made."""
+        return MAX_COMPONENT_BYTES
+
+    async def refresh(self, path: str) -> None:
+        """Believe nothing older than now about a path (relative to the root) and all under it."""
+        node = await self.tree.walk(path)
+        if isinstance(node, FileNode):
+            if node.parent is None:
+                raise NoSuchFile(path)
+            node = node.parent
+        assert isinstance(node, DirectoryNode)
+        self._world.listings.forget(node.bucket_id, node.prefix)
+        self._invalidate_under(node)
+
+    def _invalidate_under(self, node: DirectoryNode) -> None:
+        for key, child in list(node.children.items()):
+            self._world.invalidate_entry(node.ino, key.rstrip("/"))
+            if isinstance(child, DirectoryNode):
+                self._invalidate_under(child)
+        self._world.invalidate_inode(node.ino)
+
+    async def commit_all(self) -> None:
+        """Make what is written through open files safe in the journal."""
+        for node in self._world.nodes:
+            if isinstance(node, FileNode):
+                await self._commits.commit(node)

@@ -1,0 +1,232 @@
+"""One mount's life: authorize, mount, serve, flush, unmount; signals, and what is said of what is left.
+
+The order at the end is what keeps data: what is written is committed to the journal, everything queued is
+sent, the mount point is let go, and what came in between is sent too. What cannot be sent stays in the
+journal, is named, and is sent at the next mount of the same scope.
+"""
+
+import errno
+import functools
+import logging
+import os
+import resource
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyfuse3
+import trio
+
+from b2mount.core.credentials import Credentials
+from b2mount.core.errors import B2MountError
+from b2mount.core.options import MountOptions
+from b2mount.fuse import Door, mount_flags
+from b2mount.journal.journal import Journal
+from b2mount.journal.uploader import Failure
+from b2mount.mount_control import ControlServer
+from b2mount.mount_world import Kernel, Mounted, build, find_scope, state_directory
+from b2mount.store.connect import open_store
+from b2mount.store.retry import RetryingStore
+
+log = logging.getLogger("b2mount.mount")
+
+EXIT_FINE = 0
+EXIT_UNSENT = 4  # something written is not in B2; it is in the journal
+LONGEST_SOCKET_PATH = 100  # bytes; unix(7) allows 107
+HANDLERS_AT_ONCE = 1000  # requests of the kernel served at once; those that wait for B2 cost little
+
+
+def run(
+    options: MountOptions,
+    credentials: Credentials,
+    *,
+    log_level: str,
+    on_ready: Callable[[], None] | None = None,
+) -> int:
+    """Mount and serve until unmounted or told to end; return the exit status.
+
+    Raises B2MountError where the mount cannot begin: credentials, scope, state directory.
+    """
+    logging.basicConfig(
+        level=log_level.upper(), stream=sys.stderr, format="b2mount: %(levelname)s: %(name)s: %(message)s"
+    )
+    _raise_file_limit()
+    return trio.run(functools.partial(_main, options, credentials, on_ready))
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system does: each open file here has a spool file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _main(options: MountOptions, credentials: Credentials, on_ready: Callable[[], None] | None) -> int:
+    store = open_store(
+        credentials,
+        endpoint=options.endpoint,
+        ca_file=options.ca_file,
+        io_timeout=options.io_timeout,
+        uploads=options.uploads,
+        downloads=options.downloads,
+    )
+    try:
+        grant = await store.authorize()
+        scope = await find_scope(store, grant, options.source)
+        journal = Journal(state_directory(options, grant.account_id, scope), hard_delete=options.hard_delete)
+        try:
+            mount = _Mount(options, store, journal)
+            async with trio.open_nursery() as nursery:
+                kernel = Kernel()
+                mounted = build(store, scope, options, journal, nursery, kernel, mount.control_path)
+                failures = await mount.serve(mounted, nursery, kernel, on_ready)
+                nursery.cancel_scope.cancel()
+            return _report(failures, journal, mount.left_at_once)
+        finally:
+            journal.close()
+    finally:
+        with trio.move_on_after(10, shield=True):
+            await store.aclose()
+
+
+class _Mount:
+    """The running mount and the ways it ends."""
+
+    def __init__(self, options: MountOptions, store: RetryingStore, journal: Journal) -> None:
+        self._options = options
+        self._store = store
+        self._journal = journal
+        self.control_path = _control_path(journal.directory)
+        self.left_at_once = False
+        self._ending = trio.Event()
+        self._signals = 0
+
+    async def serve(
+        self,
+        mounted: Mounted,
+        nursery: trio.Nursery,
+        kernel: Kernel,
+        on_ready: Callable[[], None] | None,
+    ) -> list[Failure]:
+        """Mount, serve until the end, flush; return what could not be sent."""
+        nursery.start_soon(self._journal.uploader.run)
+        control = ControlServer(mounted, self.control_path, self._counters, self._ending.set)
+        await nursery.start(control.serve)
+        self._init_fuse(mounted, kernel)
+        try:
+            async with trio.open_nursery() as serving:
+                serving.start_soon(self._watch_signals)
+                serving.start_soon(self._serve_kernel, serving.cancel_scope)
+                await trio.lowlevel.checkpoint()
+                if on_ready is not None:
+                    on_ready()
+                log.info("%s is mounted", self._options.mountpoint)
+                await self._ending.wait()
+                await self._flush(mounted)
+                serving.cancel_scope.cancel()
+        finally:
+            pyfuse3.close(unmount=True)
+        return await self._flush(mounted)
+
+    def _init_fuse(self, mounted: Mounted, kernel: Kernel) -> None:
+        options = self._options
+        flags = mount_flags(
+            source=_shown_source(mounted),
+            read_only=mounted.world.read_only,
+            allow_other=options.allow_other,
+            extra=options.kernel_options,
+        )
+        try:
+            pyfuse3.init(Door(mounted.fs, options.listing_ttl), str(options.mountpoint), flags)
+        except RuntimeError as exc:
+            raise B2MountError(f"{options.mountpoint} cannot be mounted: {exc}") from exc
+        kernel.invalidate_inode = _invalidate_inode
+        kernel.invalidate_entry = _invalidate_entry
+
+    async def _serve_kernel(self, scope: trio.CancelScope) -> None:
+        """Answer the kernel until the mount point is taken away, by us or by umount(8)."""
+        await pyfuse3.main(max_tasks=HANDLERS_AT_ONCE)
+        if not self._ending.is_set():
+            log.info("%s was unmounted", self._options.mountpoint)
+            self._ending.set()
+
+    async def _watch_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                self._signals += 1
+                if self._signals > 1 and number == signal.SIGINT:
+                    self.left_at_once = True
+                    self._leave.cancel()
+                log.info("%s: sending what is pending, then unmounting", signal.Signals(number).name)
+                self._ending.set()
+
+    _leave = trio.CancelScope()
+
+    async def _flush(self, mounted: Mounted) -> list[Failure]:
+        """Send what is queued; at most until a second SIGINT says to leave it."""
+        if self.left_at_once:
+            return _left(self._journal)
+        with trio.CancelScope() as self._leave:
+            await mounted.fs.commit_all()
+            waiting = len(self._journal.queue)
+            if waiting:
+                log.info("%d changes to send", waiting)
+            return await self._journal.uploader.wait_all()
+        return _left(self._journal)
+
+    def _counters(self) -> dict[str, Any]:
+        totals = self._store.counters.totals()
+        return {
+            "calls": {**totals.classes, "by_name": dict(totals.requests)},
+            "cost_dollars": totals.dollars,
+            "bytes": {"up": totals.bytes_up, "down": totals.bytes_down},
+            "refused": totals.refused,
+        }
+
+
+def _left(journal: Journal) -> list[Failure]:
+    return [Failure(op.name, op.error or B2MountError("not sent yet")) for op in journal.queue.ops.values()]
+
+
+def _report(failures: list[Failure], journal: Journal, left_at_once: bool) -> int:
+    """Say what is not in B2; return the exit status."""
+    if not failures:
+        return EXIT_FINE
+    why = "was told to leave at once" if left_at_once else "could not be sent"
+    log.error(
+        "%d changes are not in B2 (%s); they are safe in %s and are sent at the next mount of the same scope",
+        len(failures),
+        why,
+        journal.directory,
+    )
+    for failure in failures[:20]:
+        log.error("not in B2: %s: %s", failure.name, failure.error)
+    return EXIT_UNSENT
+
+
+def _control_path(directory: Path) -> Path:
+    """Return where the control socket goes: beside the journal, or in a short place of its own."""
+    path = (directory / "control.sock").absolute()
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    return Path(tempfile.mkdtemp(prefix="b2mount-")) / "control.sock"
+
+
+def _shown_source(mounted: Mounted) -> str:
+    single = mounted.scope.single
+    return f"b2:{single.name}/{mounted.scope.directory}" if single is not None else "b2:"
+
+
+def _invalidate_inode(ino: int) -> None:
+    try:
+        pyfuse3.invalidate_inode(ino, attr_only=False)
+    except OSError as exc:
+        if exc.errno != errno.ENOENT:  # the kernel had forgotten it
+            log.info("invalidating inode %d: %s", ino, exc)
+
+
+def _invalidate_entry(parent: int, name: str) -> None:
+    pyfuse3.invalidate_entry_async(parent, os.fsencode(name), ignore_enoent=True)

@@ -1,0 +1,202 @@
+"""The control socket of a running mount: status, flush, unmount, refresh, one JSON object a line.
+
+Only the user who mounts may connect (the socket is 0600 in a directory of 0700). Answers never hold secrets.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from b2mount import __version__
+from b2mount.core.errors import B2MountError
+from b2mount.core.grant import B2_NAMES
+from b2mount.journal.ops import State
+from b2mount.journal.uploader import Failure
+from b2mount.mount_world import Mounted
+
+log = logging.getLogger("b2mount.control")
+
+LONGEST_REQUEST = 1 << 20  # bytes
+PROGRESS_EVERY = 0.2  # seconds between two lines of progress
+
+Answer = dict[str, Any]
+Unmount = Callable[[], None]
+
+
+class ControlServer:
+    """Answers on the control socket."""
+
+    def __init__(
+        self, mounted: Mounted, path: Path, counters: Callable[[], Answer], unmount: Unmount
+    ) -> None:
+        self._mounted = mounted
+        self._path = path
+        self._counters = counters
+        self._unmount = unmount
+        self._started = time.monotonic()
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen until cancelled; the socket file is removed then."""
+        self._path.unlink(missing_ok=True)
+        server = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+        await server.bind(str(self._path))
+        self._path.chmod(0o600)
+        server.listen(16)
+        try:
+            async with trio.open_nursery() as nursery:
+                task_status.started()
+                while True:
+                    connection, _ = await server.accept()
+                    nursery.start_soon(self._talk, trio.SocketStream(connection))
+        finally:
+            server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _talk(self, stream: trio.SocketStream) -> None:
+        async with stream:
+            try:
+                buffer = b""
+                while b"\n" not in buffer:
+                    chunk = await stream.receive_some(65536)
+                    if not chunk or len(buffer) > LONGEST_REQUEST:
+                        return
+                    buffer += chunk
+                request = json.loads(buffer.split(b"\n", 1)[0])
+                await self._answer(request, stream)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # whoever asked has gone
+            except Exception as exc:
+                if not isinstance(exc, (B2MountError, ValueError)):
+                    log.exception("a control request failed")
+                await _send(stream, {"done": True, "error": str(exc) or type(exc).__name__})
+
+    async def _answer(self, request: Answer, stream: trio.SocketStream) -> None:
+        handlers: dict[str, Callable[[Answer, trio.SocketStream], Awaitable[None]]] = {
+            "status": self._answer_status,
+            "flush": self._answer_flush,
+            "unmount": self._answer_unmount,
+            "refresh": self._answer_refresh,
+        }
+        handler = handlers.get(str(request.get("op")))
+        if handler is None:
+            known = ", ".join(handlers)
+            await _send(stream, {"done": True, "error": "this mount knows no such request", "hint": known})
+            return
+        await handler(request, stream)
+
+    async def _answer_status(self, request: Answer, stream: trio.SocketStream) -> None:
+        await _send(stream, {"done": True, "status": self.status()})
+
+    async def _answer_refresh(self, request: Answer, stream: trio.SocketStream) -> None:
+        await self._mounted.fs.refresh(str(request.get("path", "")))
+        await _send(stream, {"done": True})
+
+    async def _answer_flush(self, request: Answer, stream: trio.SocketStream) -> None:
+        failures = await self._flush(request, stream)
+        await _send(stream, _flushed(failures))
+
+    async def _answer_unmount(self, request: Answer, stream: trio.SocketStream) -> None:
+        failures = await self._flush(request, stream)
+        if failures and not request.get("force"):
+            await _send(stream, _flushed(failures))
+            return
+        await _send(stream, {**_flushed(failures), "ok": True})
+        self._unmount()
+
+    async def _flush(self, request: Answer, stream: trio.SocketStream) -> list[Failure]:
+        """Send everything, telling how much is left; at most for the time that was asked for."""
+        left = [0, 0]
+
+        def progress(files: int, size: int) -> None:
+            left[:] = [files, size]
+
+        timeout = request.get("timeout")
+        failures: list[Failure] = []
+        deadline = trio.current_time() + float(timeout) if timeout is not None else float("inf")
+        async with trio.open_nursery() as nursery:
+
+            async def tell() -> None:
+                while True:
+                    await _send(stream, {"pending_files": left[0], "pending_bytes": left[1]})
+                    await trio.sleep(PROGRESS_EVERY)
+
+            with trio.CancelScope(deadline=deadline) as scope:
+                await self._mounted.fs.commit_all()
+                progress(len(self._mounted.journal.queue), self._mounted.journal.pending_bytes())
+                nursery.start_soon(tell)
+                failures = await self._mounted.journal.uploader.wait_all(progress=progress)
+            nursery.cancel_scope.cancel()
+        if scope.cancelled_caught:
+            waiting = self._mounted.journal.queue.ops.values()
+            return [
+                Failure(op.name, op.error or B2MountError("not sent in the time given")) for op in waiting
+            ]
+        return failures
+
+    def status(self) -> Answer:
+        """Return what `b2mount status` shows."""
+        mounted, world = self._mounted, self._mounted.world
+        grant, scope = world.grant, mounted.scope
+        queue = mounted.journal.queue
+        buckets = [scope.single] if scope.single is not None else (scope.buckets or [])
+        return {
+            "version": __version__,
+            "mountpoint": str(mounted.options.mountpoint),
+            "pid": os.getpid(),
+            "source": mounted.options.source,
+            "scope": {
+                "account": grant.account_id,
+                "buckets": [bucket.name for bucket in buckets],
+                "prefix": scope.limit,
+                "directory": scope.directory,
+                "read_only": world.read_only,
+                "capabilities": [B2_NAMES[one] for one in grant.capabilities],
+            },
+            "key": {"expires_ms": grant.expires_ms},
+            "pending": {
+                "files": len(queue),
+                "bytes": mounted.journal.pending_bytes(),
+                "items": [
+                    {
+                        "name": op.name,
+                        "change": op.kind.value,
+                        "bytes": op.draft.extents.dirty_bytes if op.draft is not None else 0,
+                        "state": "sending" if op.state is State.SENDING else "waiting",
+                        "attempts": op.attempts,
+                        "error": str(op.error) if op.error is not None else None,
+                    }
+                    for op in list(queue.ops.values())[:1000]
+                ],
+            },
+            "cache": {
+                "memory_bytes": world.blocks.memory_bytes,
+                "disk_bytes": 0,
+                "hits": world.blocks.counts.hits,
+                "misses": world.blocks.counts.misses,
+                "fetched_bytes": world.blocks.counts.fetched_bytes,
+                "listings": len(world.listings),
+                "inodes": len(world.nodes),
+            },
+            **self._counters(),
+            "errors": [{"when_ms": when, "text": text} for when, text in mounted.errors],
+            "uptime_seconds": time.monotonic() - self._started,
+            "state_dir": str(mounted.state_dir),
+        }
+
+
+def _flushed(failures: list[Failure]) -> Answer:
+    return {
+        "done": True,
+        "ok": not failures,
+        "failed": [{"name": failure.name, "error": str(failure.error)} for failure in failures],
+    }
+
+
+async def _send(stream: trio.SocketStream, answer: Answer) -> None:
+    await stream.send_all(json.dumps(answer).encode() + b"\n")

@@ -1,0 +1,162 @@
+"""Put one mount together: the key's scope, the journal of earlier lives, the caches and the file system."""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import trio
+
+from b2mount.cache.blocks import Blocks
+from b2mount.cache.listing import Listing
+from b2mount.cache.listings import Listings
+from b2mount.core.errors import B2MountError, NoSuchFile
+from b2mount.core.grant import Capability, Grant
+from b2mount.core.options import MountOptions
+from b2mount.core.places import choose_places
+from b2mount.core.posix import INFO_LIMIT_LOCKED
+from b2mount.core.scope import Scope, ScopeError, parse_source, resolve_scope, scope_id
+from b2mount.fs.filesystem import FileSystem
+from b2mount.fs.nodes import Nodes
+from b2mount.fs.overlay import Mark, Overlay
+from b2mount.fs.tree import Tree
+from b2mount.fs.world import World
+from b2mount.journal.journal import Journal
+from b2mount.journal.ops import Kind, Op, parents
+from b2mount.journal.sender import Sender
+from b2mount.store.store import FileVersion, Store
+
+log = logging.getLogger("b2mount.mount")
+
+DEFAULT_UMASK = 0o022
+ERRORS_KEPT = 50
+
+
+@dataclass(slots=True)
+class Kernel:
+    """What the kernel is told; the mount fills it in once it is there."""
+
+    invalidate_inode: Callable[[int], None] = lambda _ino: None
+    invalidate_entry: Callable[[int, str], None] = lambda _ino, _name: None
+
+
+@dataclass(slots=True)
+class Mounted:
+    """One mount's parts."""
+
+    options: MountOptions
+    world: World
+    fs: FileSystem
+    journal: Journal
+    scope: Scope
+    state_dir: Path
+    errors: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=ERRORS_KEPT))
+
+
+async def find_scope(store: Store, grant: Grant, source: str | None) -> Scope:
+    """Say what the root of the mount shows, with the bucket's ID. Raises ScopeError, NoSuchFile."""
+    scope = resolve_scope(grant, parse_source(source) if source else None)
+    if scope.single is None or scope.single.bucket_id is not None:
+        return scope
+    name = scope.single.name
+    if not grant.has(Capability.LIST_BUCKETS):
+        raise ScopeError(
+            f"the ID of bucket {name!r} cannot be found out: the key lacks listBuckets",
+            "use a key that is limited to the bucket, or one with listBuckets",
+        )
+    rows = [row for row in await store.list_buckets(name=name) if row.name == name]
+    if not rows:
+        raise NoSuchFile(f"the account has no bucket {name!r}, or the key may not see it")
+    return replace(scope, single=replace(scope.single, bucket_id=rows[0].bucket_id))
+
+
+def state_directory(options: MountOptions, account_id: str, scope: Scope) -> Path:
+    """Return where the journal of a scope lies."""
+    places = choose_places(
+        state_dir=options.state_dir, cache_dir=options.cache_dir, environ=os.environ, home=Path.home()
+    )
+    return places.state / scope_id(account_id, scope)
+
+
+def build(
+    store: Store,
+    scope: Scope,
+    options: MountOptions,
+    journal: Journal,
+    nursery: trio.Nursery,
+    kernel: Kernel,
+    control_path: Path,
+) -> Mounted:
+    """Tie everything together, and queue what an earlier mount of the scope left unsent."""
+    holder: list[Tree] = []
+
+    def on_new_listing(bucket_id: str, listing: Listing) -> None:
+        if holder:
+            holder[0].on_new_listing(bucket_id, listing)
+
+    listings = Listings(store, options.listing_ttl, scope.limit, on_new=on_new_listing)
+    overlay = Overlay(journal.queue, listings)
+    world = World(
+        store=store,
+        scope=scope,
+        options=options,
+        uid=os.getuid() if options.uid is None else options.uid,
+        gid=os.getgid() if options.gid is None else options.gid,
+        umask=DEFAULT_UMASK if options.umask is None else options.umask,
+        journal=journal,
+        listings=listings,
+        overlay=overlay,
+        blocks=Blocks(store, nursery, options.memory_size),
+        nodes=Nodes(),
+        invalidate_inode=lambda ino: kernel.invalidate_inode(ino),
+        invalidate_entry=lambda ino, name: kernel.invalidate_entry(ino, name),
+        started_ns=time.time_ns(),
+    )
+    tree = Tree(world)
+    holder.append(tree)
+    mounted = Mounted(
+        options, world, FileSystem(world, tree, str(control_path)), journal, scope, journal.directory
+    )
+    _start_journal(mounted, store, tree)
+    return mounted
+
+
+def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
+    world, options = mounted.world, mounted.options
+    overlay = world.overlay
+
+    def on_done(op: Op, version: FileVersion | None) -> None:
+        tree.forget_head(op.bucket_id, op.name)
+        overlay.settle(op.bucket_id, op.name)
+
+    def on_refused(op: Op, error: B2MountError) -> bool:
+        mounted.errors.append((time.time_ns() // 1_000_000, f"{op.name}: {error}"))
+        if op.kind is Kind.PUT:
+            return False  # what was written is never dropped: it waits for a person
+        overlay.drop(op.bucket_id, op.name)
+        for directory in parents(op.name):
+            world.listings.forget(op.bucket_id, directory)
+            break
+        return True
+
+    limits = dict.fromkeys(world.lock_buckets, INFO_LIMIT_LOCKED)
+    sender = Sender(store, hard_delete=options.hard_delete, info_limits=limits)
+    left = mounted.journal.start(
+        sender.send, settle=options.settle, width=options.uploads, on_done=on_done, on_refused=on_refused
+    )
+    for op in left:
+        _show_unsent(overlay, op)
+
+
+def _show_unsent(overlay: Overlay, op: Op) -> None:
+    """Let the tree show what an earlier mount left unsent."""
+    if op.draft is None:
+        overlay.set(op.bucket_id, op.name, Mark.GONE)
+        return
+    overlay.set(op.bucket_id, op.name, op.draft)
+    for directory in parents(op.name):
+        if directory:
+            overlay.set(op.bucket_id, directory, Mark.DIRECTORY)
