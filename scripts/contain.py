@@ -180,6 +180,7 @@ def main() -> int:
     words = parser.parse_args()
     adopt_orphans()
     folder = Path(tempfile.mkdtemp(prefix="run-")).resolve()
+    folder.chmod(0o711)  # to be passed through by users that the command may turn into, not read
     for ours in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ours, on_signal)
     try:

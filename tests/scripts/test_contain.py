@@ -60,8 +60,9 @@ def test_a_command_killed_by_a_signal_is_told_as_the_shell_tells_it(folder: Path
 
 
 def test_the_temporary_folder_is_private_and_goes(folder: Path) -> None:
-    done = contain("--", "sh", "-c", 'touch "$TMPDIR/x" && echo "$TMPDIR"', inside=folder)
-    assert Path(done.stdout.strip()).parent == folder
+    done = contain("--", "sh", "-c", 'touch "$TMPDIR/x" && stat -c "%a %n" "$TMPDIR"', inside=folder)
+    mode, _, made = done.stdout.strip().partition(" ")
+    assert (mode, Path(made).parent) == ("711", folder)
     assert list(folder.iterdir()) == []
 
 
