@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 from b2mount.emulator import encryption, locks
@@ -240,7 +239,7 @@ async def copy_file(call: Call) -> dict[str, Any]:
         with service.database.transaction():
             stamp = service.versions.next_stamp(bucket, name)
             md5 = source.md5 if whole else None
-            version = replace(draft, seq=seq, stamp=stamp, size=end - start, sha1=sha1, md5=md5)
+            version = draft._replace(seq=seq, stamp=stamp, size=end - start, sha1=sha1, md5=md5)
             service.versions.add(version)
     service.ledger.stored(version.size)
     return {**service.versions.row(version, key), "action": "copy"}
@@ -260,10 +259,10 @@ def _copied_version(call: Call, source: Version, bucket: Bucket, key: Key) -> Ve
     if directive == "COPY":
         if content_type is not None or info is not None:
             raise bad_request("contentType and fileInfo must not be given when the metadata is copied")
-        return replace(draft, content_type=source.content_type, info=source.info)
+        return draft._replace(content_type=source.content_type, info=source.info)
     if directive != "REPLACE":
         raise bad_request("metadataDirective must be COPY or REPLACE")
     if content_type is None:
         raise bad_request("contentType is required when the metadata is replaced")
     checked = check_info(name, info or {}, tight=bool(sse.mode) or bucket.lock_enabled)
-    return replace(draft, content_type=resolve_type(name, content_type), info=dump_info(checked))
+    return draft._replace(content_type=resolve_type(name, content_type), info=dump_info(checked))

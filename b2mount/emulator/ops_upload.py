@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from b2mount.emulator import encryption, locks
@@ -174,8 +174,7 @@ def _store(call: Call, draft: Version, expected: Expected, incoming: Incoming) -
     service = call.service
     bucket = service.buckets.numbered(draft.bucket)
     with service.database.transaction():
-        version = replace(
-            draft,
+        version = draft._replace(
             seq=service.versions.new_seq(),
             stamp=draft.stamp or service.versions.next_stamp(bucket, draft.name),
             size=incoming.size,

@@ -85,7 +85,8 @@ def _make(service: Service, bucket: Bucket, file: dict[str, Any]) -> None:
     if not name or len(name.encode()) > MAX_NAME_BYTES:
         raise bad_request("a name has 1 to 1024 bytes")
     pieces, size, sha1, md5 = _content(service, name, file)
-    stamp = service.versions.next_stamp(bucket, name)
+    newest = service.versions.newest_stamp(bucket.num, name)
+    stamp = now_ms() if newest is None else max(now_ms(), newest + 1)
     if file.get("uploaded_ms") is not None:
         stamp = min(int(file["uploaded_ms"]), now_ms())
     version = Version(
@@ -102,7 +103,7 @@ def _make(service: Service, bucket: Bucket, file: dict[str, Any]) -> None:
         info=dump_info(file.get("info") or {}),
     )
     service.content.attach(version.seq, pieces)
-    service.versions.add(version)
+    service.versions.add_known(version, alone=newest is None)
 
 
 def _content(service: Service, name: str, file: dict[str, Any]) -> tuple[list[Piece], int, str, str | None]:

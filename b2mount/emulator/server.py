@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import json
 import logging
@@ -87,6 +88,10 @@ class _Server(uvicorn.Server):
 
 def run(options: Options) -> None:
     """Serve until SIGTERM or SIGINT; raise NotLoopback, DataInUse or OSError when it cannot start."""
+    # A listing makes tens of thousands of short-lived objects without cycles; a fifth of its time would go to
+    # collections that find nothing (measured at 10,000 rows).
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("b2mount.emulator").setLevel(options.log_level.upper())
     listener = open_socket(options.host, options.port, allow_remote=options.allow_remote)

@@ -9,11 +9,12 @@ by then.
 from __future__ import annotations
 
 import calendar
+import functools
 import json
 import re
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from b2mount.emulator.buckets import Bucket, BucketStore
 from b2mount.emulator.clock import now_ms
@@ -47,9 +48,8 @@ class FileId:
     stamp: int
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One row of the history of a name."""
+class Version(NamedTuple):
+    """One row of the history of a name (a tuple: listings make thousands at a time)."""
 
     seq: int
     bucket: int
@@ -86,19 +86,21 @@ def parse_file_id(text: str) -> FileId | None:
 def format_file_id(bucket_id: str, kind: int, seq: int, stamp: int) -> str:
     """Write a file ID."""
     seconds, ms = divmod(stamp, 1000)
+    return f"4_z{bucket_id}_f{kind}{seq:015x}_{_moment(seconds)}_c000_v0001000_t{ms:04}"
+
+
+@functools.lru_cache(1024)
+def _moment(seconds: int) -> str:
     t = time.gmtime(seconds)
-    return (
-        f"4_z{bucket_id}_f{kind}{seq:015x}_d{t.tm_year:04}{t.tm_mon:02}{t.tm_mday:02}"
-        f"_m{t.tm_hour:02}{t.tm_min:02}{t.tm_sec:02}_c000_v0001000_t{ms:04}"
-    )
+    return f"d{t.tm_year:04}{t.tm_mon:02}{t.tm_mday:02}_m{t.tm_hour:02}{t.tm_min:02}{t.tm_sec:02}"
 
 
 def version_from_row(row: tuple[Any, ...]) -> Version:
     """Make a Version of a row of COLUMNS."""
-    seq, bucket, name, stamp, action, kind, content_type, size, sha1, md5, info, sse, *lock = row
-    lock_ = Lock(*lock)
+    seq, bucket, name, stamp, action, kind, content_type, size, sha1, md5, info, sse, mode, until, hold = row
+    lock = UNLOCKED if mode is None and hold is None else Lock(mode, until, hold)
     return Version(
-        seq, bucket, name.decode(), stamp, action, kind, content_type, size, sha1, md5, info, sse, lock_
+        seq, bucket, name.decode(), stamp, action, kind, content_type, size, sha1, md5, info, sse, lock
     )
 
 
@@ -112,7 +114,8 @@ class VersionStore:
         self._account_id = account_id
         self._buckets = buckets
         self._content = content
-        greatest = max(database.greatest("versions", "seq"), database.greatest("parts", "seq"))
+        used = (("versions", "seq"), ("parts", "seq"), ("pieces", "owner"))
+        greatest = max(database.greatest(table, column) for table, column in used)
         self._last_seq = max(greatest, int(database.meta("last_seq") or "0"))
 
     def new_seq(self) -> int:
@@ -155,10 +158,11 @@ class VersionStore:
 
     def next_stamp(self, bucket: Bucket, name: str) -> int:
         """Give the timestamp of a new version of *name*: now, but later than every version there is."""
-        newest = self._newest_stamp(bucket.num, name)
+        newest = self.newest_stamp(bucket.num, name)
         return now_ms() if newest is None else max(now_ms(), newest + 1)
 
-    def _newest_stamp(self, bucket: int, name: str) -> int | None:
+    def newest_stamp(self, bucket: int, name: str) -> int | None:
+        """Give the timestamp of the newest version of a name, of whatever kind; None where there is none."""
         row = self._database.execute(
             "SELECT stamp FROM versions WHERE bucket = ? AND name = ? ORDER BY stamp DESC LIMIT 1",
             (bucket, name.encode()),
@@ -167,7 +171,10 @@ class VersionStore:
 
     def add(self, version: Version) -> None:
         """Record a new version and decide anew what is visible under its name."""
-        alone = self._newest_stamp(version.bucket, version.name) is None
+        self.add_known(version, alone=self.newest_stamp(version.bucket, version.name) is None)
+
+    def add_known(self, version: Version, *, alone: bool) -> None:
+        """Record a new version; *alone*: the caller knows that its name has no other."""
         self._database.execute(
             f"INSERT INTO versions (current, {COLUMNS})"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -114,9 +114,9 @@ class Emulator:
             self._process = None
         return status
 
-    def stop(self) -> int:
+    def stop(self, number: int = signal.SIGTERM) -> int:
         """Stop the server as a service manager would; give its exit status."""
-        return self._end(signal.SIGTERM)
+        return self._end(number)
 
     def kill(self) -> None:
         """Kill the server (SIGKILL)."""
