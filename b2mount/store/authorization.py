@@ -19,6 +19,7 @@ log = logging.getLogger("b2mount.store")
 RENEW_SECONDS = 23 * 3600.0  # B2 honours a token for 24 hours at most (Backblaze docs, b2_authorize_account)
 EARLY_RENEWAL_PAUSE_SECONDS = 60.0  # between two tries to renew a token that is still good
 REMEMBER_REFUSAL_SECONDS = 30.0  # B2 limits the rate of authorize calls, and each costs a class C transaction
+CLOCK_SLACK_MS = 2000  # B2's clock is known by HTTP dates, which are cut to the second
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class AccessKeeper:
         """Say of a refused key whether its time was over, or whether it worked before."""
         if not isinstance(error, KeyRejected) or self._access is None:
             return error
-        if self._access.grant.has_expired(self._now_ms()):
+        if self._access.grant.has_expired(self._now_ms() + CLOCK_SLACK_MS):
             return _like(error, KeyExpired, "the application key has expired")
         return _like(error, KeyRevoked, "the application key worked before, and was deleted or replaced")
 

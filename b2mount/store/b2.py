@@ -186,9 +186,12 @@ class B2Store:
     async def head(self, bucket_name: str, name: str) -> FileVersion:
         """Ask for the visible version of a name. Raises NoSuchFile."""
 
-        def work(raw: Any, access: Access, _: Transport) -> FileVersion:
+        def work(raw: Any, access: Access, transport: Transport) -> FileVersion:
             headers = raw.get_file_info_by_name(access.download_url, access.token, bucket_name, name)
-            return rows.from_headers(name, headers)
+            version = rows.from_headers(name, headers)
+            if version is None:
+                raise transport.failed(Fault.ODD_REPLY, "headers are missing")
+            return version
 
         return await self._call("b2_download_file_by_name", name, work, abandon=True)
 

@@ -29,6 +29,7 @@ log = logging.getLogger("b2mount.store")
 PRODUCTION = "https://api.backblazeb2.com"
 COPY_SECONDS = 1200.0  # b2sdk's limit for a copy inside B2, which may take minutes for 5 GB
 SKEW_SECONDS = 600.0  # b2sdk's limit for a clock that is wrong
+DATE_SLACK = 0.5  # seconds that a reply may be on its way
 T = TypeVar("T")
 
 
@@ -72,6 +73,7 @@ class Caller:
         self._wire = Wire(user_agent=f"b2mount/{__version__}", environment=environment, ca_file=ca_file)
         self._keeper = AccessKeeper(self._authorize_once, now_ms=self.server_ms)
         self.urls = UploadUrls()
+        self._upload_slots = trio.CapacityLimiter(uploads)
         self._upload_limit = trio.CapacityLimiter(uploads)
         self.download_limit = trio.CapacityLimiter(downloads)
         self._call_limit = trio.CapacityLimiter(calls)
@@ -123,7 +125,9 @@ class Caller:
     def _note_skew(self, server_seconds: float | None) -> None:
         if server_seconds is None:
             return
-        before, self.skew_seconds = self.skew_seconds, server_seconds - self._clock()
+        ahead = server_seconds - self._clock()  # an HTTP date is cut to the second
+        is_right = -1.0 - DATE_SLACK <= ahead <= DATE_SLACK
+        before, self.skew_seconds = self.skew_seconds, 0.0 if is_right else ahead + 0.5
         if abs(before) <= SKEW_SECONDS < abs(self.skew_seconds):
             log.warning("this machine's clock is %+.0f minutes off B2's", -self.skew_seconds / 60)
 
@@ -217,7 +221,19 @@ class Caller:
         progress: Progress | None,
     ) -> T:
         """Upload through a URL of *owner*'s pile, which gets it back unless the upload says it is spent."""
-        url = self.urls.take(owner) or await self._new_url(call, owner, target)
+        async with self._upload_slots:  # before a URL is taken, so that there are no more URLs than threads
+            url = self.urls.take(owner) or await self._new_url(call, owner, target)
+            return await self._upload_to(url, call, owner, target, work, progress)
+
+    async def _upload_to(
+        self,
+        url: UploadUrl,
+        call: str,
+        owner: str,
+        target: str,
+        work: Callable[[Any, UploadUrl, Transport], T],
+        progress: Progress | None,
+    ) -> T:
         keep = False
 
         def with_url(raw: Any, transport: Transport) -> T:

@@ -57,9 +57,11 @@ def page(reply: Mapping[str, Any]) -> Page:
     )
 
 
-def from_headers(name: str, headers: Mapping[str, str]) -> FileVersion:
-    """Read the headers of a HEAD answer about *name*."""
+def from_headers(name: str, headers: Mapping[str, str]) -> FileVersion | None:
+    """Read the headers of a HEAD answer about *name*; None where they tell neither size nor file id."""
     low = {key.lower(): value for key, value in headers.items()}
+    if "content-length" not in low or "x-bz-file-id" not in low:
+        return None
     info = {
         key[len(_INFO_HEADER) :]: unquote_plus(value)
         for key, value in low.items()
@@ -71,8 +73,8 @@ def from_headers(name: str, headers: Mapping[str, str]) -> FileVersion:
     hold = low.get("x-bz-file-legal-hold")
     return FileVersion(
         name=name,
-        file_id=low.get("x-bz-file-id", ""),
-        size=_number(low.get("content-length")),
+        file_id=low["x-bz-file-id"],
+        size=_number(low["content-length"]),
         uploaded_ms=_number(low.get("x-bz-upload-timestamp")),
         sha1=whole_sha1(low.get("x-bz-content-sha1"), info),
         content_type=low.get("content-type", ""),

@@ -6,7 +6,7 @@ Used from the event loop alone, so that nothing here needs a lock.
 import time
 from dataclasses import dataclass, field
 
-from b2mount.core.replies import Failure, Verdict
+from b2mount.core.replies import Failure, Reply, Verdict
 
 LIFE_SECONDS = 23 * 3600.0  # B2 honours them for 24 hours
 KEPT = 64  # of each bucket or large file
@@ -51,7 +51,9 @@ class UploadUrls:
 def leaves_url_good(failure: Failure) -> bool:
     """Say whether an upload URL may be used again after *failure*.
 
-    Backblaze docs, "Integration Checklist": get a new one after anything but a refusal of the request itself
-    or of its rate.
+    Backblaze docs, "Integration Checklist": get a new one after 401, 408, 5xx and anything that broke on the
+    way; a refusal of the request itself, or of its rate, leaves it good.
     """
+    if isinstance(failure.answer, Reply) and failure.answer.status == 401:
+        return False
     return failure.verdict is not Verdict.RETRY_NEW_URL

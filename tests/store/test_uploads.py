@@ -1,0 +1,177 @@
+"""Upload URLs and bodies: one upload at a time for each URL, reuse, and what the local side may do wrong."""
+
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from b2mount.core.errors import LocalStorageError
+from b2mount.core.replies import Failure, Fault, Reply
+from b2mount.store.upload_urls import UploadUrl, UploadUrls, leaves_url_good
+from tests.contract.test_contents import noise
+from tests.contract.worlds import Bytes
+from tests.store.conftest import Shop
+from tests.support.emulator import Emulator
+
+Count = Callable[[str], int]
+
+
+async def test_uploads_one_after_the_other_share_a_url(
+    shop: Shop, emulator: Emulator, bucket: str, calls_since: Count
+) -> None:
+    store = shop.plain()
+    for number in range(5):
+        await store.upload(
+            emulator.bucket_id(bucket), f"f{number}", Bytes(b"x"), content_type="text/plain", info={}
+        )
+    assert calls_since("b2_get_upload_url") == 1
+
+
+async def test_uploads_at_once_have_a_url_each_and_no_more_than_there_are_threads(
+    shop: Shop, emulator: Emulator, bucket: str, calls_since: Count
+) -> None:
+    store = shop.plain(uploads=4)
+    bucket_id = emulator.bucket_id(bucket)
+    async with trio.open_nursery() as nursery:
+        for number in range(40):
+
+            async def put(name: str = f"f{number:02d}") -> None:
+                await store.upload(bucket_id, name, Bytes(noise(5000)), content_type="text/plain", info={})
+
+            nursery.start_soon(put)
+    assert len(emulator.list_names(bucket)) == 40
+    assert calls_since("b2_get_upload_url") <= 4
+
+
+async def test_a_url_is_dropped_when_the_pod_is_busy_and_kept_when_the_file_is_refused(
+    shop: Shop, emulator: Emulator, bucket: str, calls_since: Count
+) -> None:
+    store = shop.retrying()
+
+    async def put() -> None:
+        await store.upload(emulator.bucket_id(bucket), "f", Bytes(b"x"), content_type="text/plain", info={})
+
+    await put()
+    emulator.fault(call="b2_upload_file", kind="status", status=429, code="too_many_requests")
+    await put()
+    assert calls_since("b2_get_upload_url") == 1
+    emulator.fault(call="b2_upload_file", kind="status", status=503)
+    await put()
+    assert calls_since("b2_get_upload_url") == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_good"),
+    [
+        (Reply(429, "too_many_requests"), True),
+        (Reply(400, "bad_request"), True),
+        (Reply(403, "cap_exceeded"), True),
+        (Reply(401, "expired_auth_token"), False),
+        (Reply(401, "unauthorized"), False),
+        (Reply(400, "auth_token_limit"), False),
+        (Reply(408), False),
+        (Reply(500), False),
+        (Reply(503), False),
+        (Fault.TIMEOUT, False),
+        (Fault.RESET, False),
+        (Fault.CONNECT, False),
+    ],
+)
+def test_the_checklist_says_when_a_url_is_spent(answer: Reply | Fault, is_good: bool) -> None:
+    assert leaves_url_good(Failure("b2_upload_file", answer)) is is_good
+
+
+def test_the_url_used_last_is_used_next() -> None:
+    urls = UploadUrls()
+    first, second = UploadUrl("http://a", "t"), UploadUrl("http://b", "t")
+    urls.put_back("x", first)
+    urls.put_back("x", second)
+    assert urls.take("y") is None
+    assert [urls.take("x"), urls.take("x"), urls.take("x")] == [second, first, None]
+
+
+def test_an_old_url_is_not_used() -> None:
+    urls = UploadUrls()
+    urls.put_back("x", UploadUrl("http://a", "t", got=-1e9))
+    assert urls.take("x") is None
+
+
+class Broken(Bytes):
+    """A body whose file is cut short, or cannot be read."""
+
+    def __init__(self, data: bytes, *, claims: int, error: Exception | None = None) -> None:
+        super().__init__(data)
+        self._claims = claims
+        self._error = error
+
+    @property
+    def size(self) -> int:
+        return self._claims
+
+    def read_at(self, offset: int, size: int) -> memoryview:
+        if self._error is not None:
+            raise self._error
+        return super().read_at(offset, size)
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+@pytest.mark.parametrize("error", [None, OSError(5, "Input/output error")])
+@pytest.mark.parametrize("sha1", [None, "0" * 40])
+async def test_a_body_that_cannot_be_read_is_a_local_error_and_makes_no_file(
+    shop: Shop, emulator: Emulator, bucket: str, size: int, error: Exception | None, sha1: str | None
+) -> None:
+    store = shop.retrying()
+    body = Broken(b"x" * (size - 5), claims=size, error=error)
+    with pytest.raises(LocalStorageError):
+        await store.upload(
+            emulator.bucket_id(bucket), "f", body, content_type="text/plain", info={}, sha1=sha1
+        )
+    assert emulator.list_names(bucket) == []
+
+
+async def test_an_upload_can_be_cancelled_in_the_middle(shop: Shop, emulator: Emulator, bucket: str) -> None:
+    store = shop.retrying(io_timeout=60)
+    emulator.network(bandwidth=2_000_000)
+    try:
+        with trio.fail_after(10), trio.move_on_after(0.5) as scope:
+            await store.upload(
+                emulator.bucket_id(bucket),
+                "f",
+                Bytes(b"x" * 60_000_000),
+                content_type="text/plain",
+                info={},
+            )
+    finally:
+        emulator.network(bandwidth=None)
+    assert scope.cancelled_caught
+    assert emulator.list_names(bucket) == []
+
+
+async def test_a_large_body_takes_longer_than_the_time_for_silence(
+    shop: Shop, emulator: Emulator, bucket: str
+) -> None:
+    store = shop.retrying(io_timeout=4.0)  # what the sockets' buffers hold is drained in less
+    data = noise(12_000_000)
+    emulator.network(bandwidth=2_000_000)
+    try:
+        row = await store.upload(
+            emulator.bucket_id(bucket), "f", Bytes(data), content_type="text/plain", info={}
+        )
+    finally:
+        emulator.network(bandwidth=None)
+    assert row.size == len(data)
+
+
+async def test_an_abandoned_read_gives_its_thread_back_soon(
+    shop: Shop, emulator: Emulator, bucket: str
+) -> None:
+    store = shop.plain(downloads=1)
+    row = emulator.upload(bucket, "f", noise(20_000_000))
+    emulator.network(bandwidth=1_000_000)
+    try:
+        with trio.move_on_after(0.3):
+            await store.read_range(row["fileId"], 0, 20_000_000)
+    finally:
+        emulator.network(bandwidth=None)
+    with trio.fail_after(3):
+        assert len(await store.read_range(row["fileId"], 0, 10)) == 10
