@@ -133,6 +133,30 @@ def test_text_that_is_no_map_is_refused_and_never_misread(text: str) -> None:
     assert sum(segment.size for segment in found.segments(0, found.size)) == found.size
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "5 5",
+        "5 6 9",  # the base shows beyond its end
+        "9 6 5",  # the base shows beyond the draft
+        "0 0 5 0+6",  # written beyond the draft
+        "9 6 5 0+6",
+        "0 0 9 2+0",  # an empty range
+        "0 0 9 2+2 0+2",  # ranges that touch
+        "0 0 9 2",
+        "0 0 9 +2",
+        "-1 0 9",
+        "0 0 ١",
+        "0 0 ²",
+        "0 0 1_0",
+    ],
+)
+def test_a_broken_map_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Extents.from_text(text)
+
+
 def test_what_was_cut_off_and_grown_again_is_zeros() -> None:
     extents = Extents(10)
     extents.write(6, 8)

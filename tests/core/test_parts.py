@@ -266,6 +266,27 @@ def test_a_patch_close_to_the_start_takes_what_is_before_it_along() -> None:
     assert uploaded_bytes(plan) == 5 * MB
 
 
+def test_too_many_changes_for_b2s_parts_share_uploads_where_the_gaps_are_smallest() -> None:
+    limits = Limits(minimum_part=2, maximum_part=100, maximum_parts=12, maximum_single=100, maximum_file=600)
+    extents = Extents(300)
+    for at in (20, 50, 60, 120, 126, 200):
+        extents.write(at, at + 2)
+    plan = plan_parts(
+        extents.segments(0, 300), base_size=300, limits=limits, upload_part_size=50, call_bytes=0
+    )
+    assert isinstance(plan, Assemble)
+    uploads = [(part.start, part.end) for part in plan.parts if isinstance(part, UploadPart)]
+    assert uploads == [(20, 62), (120, 128), (200, 202)]
+
+
+def test_a_call_s_price_decides_between_one_upload_and_few_parts() -> None:
+    extents = Extents(15 * MB)
+    extents.write(15 * MB, 16 * MB)
+    # One upload moves 16 MB up and 15 MB down; two parts move 1 MB and take three calls more.
+    assert isinstance(planned(extents, call_bytes=10 * MB), UploadWhole)
+    assert isinstance(planned(extents, call_bytes=10 * MB - 1), Assemble)
+
+
 def test_patches_close_to_each_other_share_one_upload() -> None:
     extents = Extents(GB)
     for at in range(300 * MB, 306 * MB, MB):
