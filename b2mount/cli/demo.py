@@ -57,8 +57,6 @@ def _start(directory: Path, wanted: Path | None) -> int:
     mountpoint = wanted or noted or Path.home() / DEFAULT_MOUNTPOINT
     if noted is not None and noted != mountpoint and find_our_mount(noted) is not None:
         raise Failure(f"the demo is mounted on {noted} already", f"{_program('b2mount')} demo --stop ends it")
-    if is_dead(mountpoint):
-        detach_dead(mountpoint)
     is_mounted = find_our_mount(mountpoint) is not None
     if not is_mounted:
         check_machine(allow_other=False, uid=os.geteuid())
@@ -66,14 +64,24 @@ def _start(directory: Path, wanted: Path | None) -> int:
         check_mountpoint(mountpoint, nonempty=False)
     running = find_server(directory)
     server = running or start_server(directory)
-    if is_mounted and served_by != server.url:  # the port it had was taken meanwhile
-        _run_b2mount("unmount", "--force", "--timeout", "1", str(mountpoint))
+    if is_mounted and not _is_served(mountpoint, by_server=served_by == server.url):
         is_mounted = False
     if not is_mounted:
         _stock_and_mount(directory, server, mountpoint, was_running=running is not None)
     for line in explain(directory, server, mountpoint):
         click.echo(line)
     return Exit.FINE
+
+
+def _is_served(mountpoint: Path, *, by_server: bool) -> bool:
+    """Say whether a mount goes on working; one that cannot is taken away."""
+    if is_dead(mountpoint):
+        detach_dead(mountpoint)
+    elif by_server:
+        return True
+    else:  # the port that its server had was taken meanwhile
+        _run_b2mount("unmount", "--force", "--timeout", "1", str(mountpoint))
+    return False
 
 
 def _stock_and_mount(directory: Path, server: Server, mountpoint: Path, *, was_running: bool) -> None:
@@ -146,12 +154,15 @@ def _stop(directory: Path, *, purge: bool) -> int:
 
 
 def _unmount(mountpoint: Path) -> None:
+    """End the mount; what cannot be sent in time is kept for the next start, and named."""
     if is_dead(mountpoint):
         detach_dead(mountpoint)
-    elif _run_b2mount("unmount", str(mountpoint)) != 0:
+        return
+    _run_b2mount("unmount", "--force", "--timeout", "30s", str(mountpoint))
+    if find_our_mount(mountpoint) is not None:
         raise Failure(
             f"the demo's mount on {mountpoint} did not end",
-            f"end what uses it: fuser -vm {shlex.quote(str(mountpoint))}",
+            f"fuser -vm {shlex.quote(str(mountpoint))} shows what uses it",
         )
 
 

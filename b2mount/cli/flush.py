@@ -77,7 +77,7 @@ def _settle(mountpoint: Path, request: Mapping[str, Any]) -> int:
                 progress.show(show_pending(last.get("pending_files", 0), last.get("pending_bytes", 0)))
     finally:
         progress.clear()
-    if last.get("ok"):
+    if last.get("ok") and not last.get("failed"):  # by force it is ok to end, and some are unsent
         return Exit.FINE
     failed = last.get("failed") or []
     for item in failed[:FAILURES_SHOWN]:

@@ -49,14 +49,26 @@ def _unescape(text: str) -> str:
 
 
 def find_our_mount(mountpoint: Path) -> Mount | None:
-    """Return the b2mount mount at exactly this directory, if there is one."""
-    where = os.path.realpath(mountpoint)
-    matches = [mount for mount in read_mounts() if mount.mountpoint == where]
+    """Return the b2mount mount at exactly this directory, if there is one.
+
+    Does not touch the directory while it is a mount point: a mount that waits for B2 may answer late.
+    """
+    parent = os.path.realpath(mountpoint.parent)
+    matches = _mounts_at(os.path.normpath(Path(parent, mountpoint.name)))
+    if not matches:  # the directory itself may be a symbolic link to a mount point
+        matches = _mounts_at(os.path.realpath(mountpoint))
     return matches[-1] if matches and matches[-1].kind == MOUNT_TYPE else None
 
 
+def _mounts_at(where: str) -> list[Mount]:
+    return [mount for mount in read_mounts() if mount.mountpoint == where]
+
+
 def is_dead(mountpoint: Path) -> bool:
-    """Say whether the program that served a FUSE mount here has ended without unmounting."""
+    """Say whether the program that served a FUSE mount here has ended without unmounting.
+
+    Waits as long as a mount that lives takes to answer.
+    """
     try:
         mountpoint.stat()
     except OSError as error:
@@ -84,10 +96,10 @@ def detach_dead(mountpoint: Path) -> None:
 def check_mountpoint(mountpoint: Path, *, nonempty: bool) -> None:
     """Refuse a directory that cannot or should not be mounted on. Raises Failure."""
     quoted = shlex.quote(str(mountpoint))
+    if find_our_mount(mountpoint) is not None and not is_dead(mountpoint):
+        raise Failure(f"{mountpoint} is a b2mount mount already", f"b2mount unmount {quoted} ends it")
     if is_dead(mountpoint):
         raise dead_mount(mountpoint)
-    if find_our_mount(mountpoint) is not None:
-        raise Failure(f"{mountpoint} is a b2mount mount already", f"b2mount unmount {quoted} ends it")
     try:
         is_empty = not os.listdir(mountpoint)  # noqa: PTH208 (reads the directory itself, not a path under it)
     except FileNotFoundError:
