@@ -15,6 +15,7 @@ from cachetools import LRUCache
 
 from b2mount.cache.listing import Listing, split_flat_rows
 from b2mount.cache.walks import LARGEST_PAGE, FlatListing, Walks, parent_of
+from b2mount.core.errors import B2MountError
 from b2mount.core.names import PLACEHOLDER
 from b2mount.core.scope import Place, list_prefix, place
 from b2mount.store.store import FileVersion, Page, Store
@@ -36,6 +37,16 @@ class Found:
     until: float  # seconds, trio's clock
 
 
+class _Fetch:
+    """A first page on its way, and why it did not come."""
+
+    __slots__ = ("ended", "error")
+
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        self.error: B2MountError | None = None
+
+
 class Listings:
     """All listings of one mount."""
 
@@ -51,7 +62,7 @@ class Listings:
         self._limit = limit
         self._on_new = on_new
         self._cache: LRUCache[tuple[str, str], Listing] = LRUCache(MAX_ROWS, getsizeof=_weight)
-        self._fetching: dict[tuple[str, str], trio.Event] = {}
+        self._fetching: dict[tuple[str, str], _Fetch] = {}
         self._walks: dict[str, Walks] = {}
         self._calls: dict[object, float] = {}  # list calls under way, and when each began
 
@@ -80,14 +91,21 @@ class Listings:
             listing = self.peek(bucket_id, directory)
             if listing is not None:
                 return listing
-            if key not in self._fetching:
+            fetch = self._fetching.get(key)
+            if fetch is None:
                 break
-            await self._fetching[key].wait()
-        self._fetching[key] = trio.Event()
+            await fetch.ended.wait()
+            if fetch.error is not None:
+                raise fetch.error  # who waited for a call shares its failure, and asks again later
+        fetch = self._fetching[key] = _Fetch()
         try:
             return await self._fetch(bucket_id, directory)
+        except B2MountError as exc:
+            fetch.error = exc
+            raise
         finally:
-            self._fetching.pop(key).set()
+            del self._fetching[key]
+            fetch.ended.set()
 
     async def extend(self, bucket_id: str, listing: Listing) -> None:
         """Fetch the next page of an unfinished listing."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import trio
 
 from b2mount.core.access import Operation
-from b2mount.core.errors import BadHandle, InvalidArgument, NoSuchFile, NotPermitted
+from b2mount.core.errors import AlreadyExists, BadHandle, InvalidArgument, NoSuchFile, NotPermitted
 from b2mount.core.names import MAX_COMPONENT_BYTES, decode_entry
 from b2mount.core.posix import Kind
 from b2mount.fs.changes import Changes
@@ -96,7 +96,14 @@ class FileSystem:
     ) -> tuple[int, Stat]:
         """Make and open a file; return its handle and numbers (counted)."""
         directory = self._world.directory(parent)
-        node = await self._changes.create(directory, decode_entry(name), mode, caller.uid, caller.gid)
+        try:
+            node = await self._changes.create(directory, decode_entry(name), mode, caller.uid, caller.gid)
+        except AlreadyExists:
+            if flags & os.O_EXCL:
+                raise
+            # the kernel remembered that there was none, and somebody else has made it since
+            found, _ = await self.tree.lookup(directory, decode_entry(name))
+            return self.files.open(found, flags), self._own(found)
         number = self.files.adopt(node, flags)
         return number, self._own(node)
 

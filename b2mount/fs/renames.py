@@ -235,6 +235,8 @@ class Renames:
     ) -> Content:
         """Queue the put of one file at its new name and the hide of the old; return what it holds now."""
         world, journal = self._world, self._world.journal
+        if child is not None and child.content is None:
+            return child.current  # made while B2 was asked, and promised to nobody yet
         if isinstance(content, Draft) and content.result is not None:
             content = content.result
         op = journal.queue.ops.get(content.id) if isinstance(content, Draft) else None
