@@ -66,7 +66,7 @@ class App:
         try:
             reply = await self._handle(call)
             await self._answer(call, reply, send)
-        except (ClientGone, _Dropped):
+        except (ClientGone, _Dropped, FileNotFoundError):  # the last: deleted in the middle of its download
             await _hang_up(request)
         finally:
             entry.bytes_in = request.bytes_in
@@ -148,6 +148,8 @@ class App:
         entry, fault, length = call.entry, call.fault, reply.content_length
         entry.status, entry.code = reply.status, reply.code
         reply.headers.append((b"content-length", str(length).encode()))
+        if call.request.method != "HEAD":
+            call.request.transport.join_next_two()
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         if call.request.method == "HEAD":
             await send({"type": "http.response.body", "body": b""})
@@ -159,7 +161,7 @@ class App:
         pace = self.service.network.pace()
         for chunk in reply.stream if reply.stream is not None else (reply.body,):
             if call.request.transport.is_closing():
-                return
+                raise ClientGone
             data = chunk[: cut - entry.bytes_out]
             if reply.stream is not None and flip is not None:
                 data = _flipped(data, flip - entry.bytes_out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from b2mount.emulator.errors import Refusal, bad_json
+from b2mount.emulator.protocol import JoiningTransport
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -38,7 +38,7 @@ class Request:
         host = self.headers.get("host") or ":".join(map(str, scope["server"]))
         self.base_url = f"{scope['scheme']}://{host}"
         self.client_host: str = scope["client"][0] if scope["client"] else ""
-        self.transport: asyncio.Transport = scope["b2mount.transport"]
+        self.transport: JoiningTransport = scope["b2mount.transport"]
         self.receive = receive
         self.bytes_in = 0
 
