@@ -32,7 +32,9 @@ def socket_of(path: Path) -> Path | None:
             raise dead_mount(path) from None
         if error.errno in NO_ATTRIBUTE or isinstance(error, (FileNotFoundError, NotADirectoryError)):
             return None
-        raise Failure(f"{path} cannot be looked at: {error.strerror}") from None
+        raise Failure(
+            f"{path} cannot be looked at: {error.strerror}", "a mount answers only the user who mounted it"
+        ) from None
 
 
 def demand_socket(mountpoint: Path) -> Path:

@@ -41,8 +41,9 @@ def run_in_background(serve: Serve, *, log_file: Path) -> int:
     try:
         status = status_of(lambda: _serve(serve, writer, log_file))
         _tell(writer, status or 1)  # unread where the mount has been ready: the pipe is closed then
-    except BaseException:
+    except BaseException:  # a bug; the traceback is all there is to say
         traceback.print_exc()
+        _tell(writer, status)
     finally:
         logging.shutdown()
         sys.stdout.flush()

@@ -24,7 +24,7 @@ from b2mount.cli.mount_words import (
 from b2mount.cli.mountpoints import INSTALL_HINT, check_machine, check_mountpoint
 from b2mount.cli.report import Exit, Failure
 from b2mount.core.credentials import Credentials
-from b2mount.core.errors import KeyExpired, KeyRejected, KeyRevoked
+from b2mount.core.errors import B2MountError, KeyExpired, KeyRejected, KeyRevoked
 from b2mount.core.options import MountOptions
 from b2mount.core.places import choose_places
 
@@ -146,6 +146,11 @@ def _serve(
         return run(options, credentials, log_level=log_level, on_ready=on_ready)
     except (KeyRejected, KeyExpired, KeyRevoked) as error:
         raise explain_refusal(error, credentials) from None
+    except BaseExceptionGroup as group:  # a nursery's; what people can act on is the one error inside
+        inner = group.exceptions[0] if len(group.exceptions) == 1 else None
+        if isinstance(inner, B2MountError):
+            raise inner from None
+        raise
 
 
 def _say_ready(options: MountOptions) -> None:

@@ -126,6 +126,11 @@ def check_machine(*, allow_other: bool, uid: int) -> None:
             f"this machine has no {FUSE_DEVICE}",
             "modprobe fuse; a container needs --device /dev/fuse --cap-add SYS_ADMIN",
         )
+    if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
+        raise Failure(
+            f"this user may not open {FUSE_DEVICE}",
+            f"root can say chmod 666 {FUSE_DEVICE}, as udev does; or mount as root",
+        )
     if uid != 0 and shutil.which("fusermount3") is None:
         raise Failure("fusermount3 is not installed, and only root can mount without it", INSTALL_HINT)
     if allow_other and uid != 0 and not _allows_others(FUSE_CONFIGURATION):

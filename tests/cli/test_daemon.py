@@ -89,7 +89,7 @@ def test_an_end_without_error_before_it_was_ready_is_a_failure(tmp_path: Path) -
 def test_a_bug_is_told_with_its_traceback(tmp_path: Path) -> None:
     done = run(tmp_path, 'raise RuntimeError("oh")')
     assert done.returncode == 1
-    assert "RuntimeError: oh" in done.stderr
+    assert done.stderr.endswith("RuntimeError: oh\n")
 
 
 def test_a_sudden_death_is_told(tmp_path: Path) -> None:

@@ -164,6 +164,20 @@ def test_a_source_outside_the_key_mounts_nothing(place: Place, how: list[str]) -
     ]
 
 
+def test_a_mount_that_the_kernel_refuses_ends_with_one_error(place: Place) -> None:
+    words = ["mount", *map(str, place.words(place.mountpoint))]
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-m", "b2mount.cli.main", *words],
+        env=place.shell.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"b2mount: error: {place.mountpoint} cannot be mounted: ")
+
+
 def test_a_second_mount_on_the_same_place_is_refused(place: Place) -> None:
     place.mount()
     done = place.mount()
