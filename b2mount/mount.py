@@ -27,7 +27,7 @@ from b2mount.fuse import Door, mount_flags
 from b2mount.journal.journal import Journal
 from b2mount.journal.uploader import Failure
 from b2mount.mount_control import ControlServer
-from b2mount.mount_world import Kernel, Mounted, build, find_scope, state_directory
+from b2mount.mount_world import Kernel, Mounted, build, find_scope, open_disk_cache, state_directory
 from b2mount.store.connect import open_store
 from b2mount.store.retry import RetryingStore
 
@@ -36,6 +36,7 @@ log = logging.getLogger("b2mount.mount")
 EXIT_FINE = 0
 EXIT_UNSENT = 4  # something written is not in B2; it is in the journal
 LONGEST_SOCKET_PATH = 100  # bytes; unix(7) allows 107
+CACHE_SAVE_SECONDS = 20.0  # what a crash may forget of the block cache's index; a guess
 HANDLERS_AT_ONCE = 1000  # requests of the kernel served at once; those that wait for B2 cost little
 
 
@@ -77,16 +78,20 @@ async def _main(options: MountOptions, credentials: Credentials, on_ready: Calla
         grant = await store.authorize()
         scope = await find_scope(store, grant, options.source)
         journal = Journal(state_directory(options, grant.account_id, scope), hard_delete=options.hard_delete)
+        disk = open_disk_cache(options, grant.account_id, scope)
         try:
             mount = _Mount(options, store, journal)
             async with trio.open_nursery() as nursery:
                 kernel = Kernel()
-                mounted = build(store, scope, options, journal, nursery, kernel, mount.control_path)
+                mounted = build(store, scope, options, journal, disk, nursery, kernel, mount.control_path)
+                nursery.start_soon(mounted.world.blocks.save_now_and_then, CACHE_SAVE_SECONDS)
                 failures = await mount.serve(mounted, nursery, kernel, on_ready)
                 nursery.cancel_scope.cancel()
             return _report(failures, journal, mount.left_at_once)
         finally:
             journal.close()
+            if disk is not None:
+                disk.close()
     finally:
         with trio.move_on_after(10, shield=True):
             await store.aclose()

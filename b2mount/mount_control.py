@@ -176,7 +176,8 @@ class ControlServer:
             },
             "cache": {
                 "memory_bytes": world.blocks.memory_bytes,
-                "disk_bytes": 0,
+                "disk_bytes": world.blocks.disk_bytes,
+                "disk_hits": world.blocks.counts.disk_hits,
                 "hits": world.blocks.counts.hits,
                 "misses": world.blocks.counts.misses,
                 "fetched_bytes": world.blocks.counts.fetched_bytes,

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
@@ -10,13 +11,14 @@ from pathlib import Path
 
 import trio
 
-from b2mount.cache.blocks import Blocks
+from b2mount.cache.blocks import BLOCK, Blocks
+from b2mount.cache.disk import DiskCache
 from b2mount.cache.listing import Listing
 from b2mount.cache.listings import Listings
 from b2mount.core.errors import B2MountError, NoSuchFile
 from b2mount.core.grant import Capability, Grant
 from b2mount.core.options import MountOptions
-from b2mount.core.places import choose_places
+from b2mount.core.places import Places, choose_places
 from b2mount.core.posix import INFO_LIMIT_LOCKED
 from b2mount.core.scope import Scope, ScopeError, parse_source, resolve_scope, scope_id
 from b2mount.fs.filesystem import FileSystem
@@ -73,12 +75,29 @@ async def find_scope(store: Store, grant: Grant, source: str | None) -> Scope:
     return replace(scope, single=replace(scope.single, bucket_id=rows[0].bucket_id))
 
 
-def state_directory(options: MountOptions, account_id: str, scope: Scope) -> Path:
-    """Return where the journal of a scope lies."""
-    places = choose_places(
+def open_disk_cache(options: MountOptions, account_id: str, scope: Scope) -> DiskCache | None:
+    """Open the block cache of a scope; None, and a line in the log, where it cannot be used."""
+    if options.cache_size <= 0:
+        return None
+    directory = _places(options).cache / "blocks" / scope_id(account_id, scope)
+    try:
+        return DiskCache(directory, options.cache_size, BLOCK)
+    except BlockingIOError:
+        log.warning("%s is used by another mount; this one keeps its blocks in memory alone", directory)
+    except (OSError, sqlite3.Error) as exc:
+        log.warning("%s cannot be used (%s); blocks are kept in memory alone", directory, exc)
+    return None
+
+
+def _places(options: MountOptions) -> Places:
+    return choose_places(
         state_dir=options.state_dir, cache_dir=options.cache_dir, environ=os.environ, home=Path.home()
     )
-    return places.state / scope_id(account_id, scope)
+
+
+def state_directory(options: MountOptions, account_id: str, scope: Scope) -> Path:
+    """Return where the journal of a scope lies."""
+    return _places(options).state / scope_id(account_id, scope)
 
 
 def build(
@@ -86,6 +105,7 @@ def build(
     scope: Scope,
     options: MountOptions,
     journal: Journal,
+    disk: DiskCache | None,
     nursery: trio.Nursery,
     kernel: Kernel,
     control_path: Path,
@@ -109,7 +129,7 @@ def build(
         journal=journal,
         listings=listings,
         overlay=overlay,
-        blocks=Blocks(store, nursery, options.memory_size),
+        blocks=Blocks(store, nursery, options.memory_size, disk),
         nodes=Nodes(),
         invalidate_inode=lambda ino: kernel.invalidate_inode(ino),
         invalidate_entry=lambda ino, name: kernel.invalidate_entry(ino, name),
@@ -142,10 +162,20 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
             break
         return True
 
+    async def on_spool_free(op: Op) -> None:
+        draft = op.draft
+        if draft is not None and draft.result is not None and draft.extents.dirty == ((0, draft.size),):
+            await world.blocks.adopt(draft.result, draft.spool.path)
+
     limits = dict.fromkeys(world.lock_buckets, INFO_LIMIT_LOCKED)
     sender = Sender(store, hard_delete=options.hard_delete, info_limits=limits)
     left = mounted.journal.start(
-        sender.send, settle=options.settle, width=options.uploads, on_done=on_done, on_refused=on_refused
+        sender.send,
+        settle=options.settle,
+        width=options.uploads,
+        on_done=on_done,
+        on_refused=on_refused,
+        on_spool_free=on_spool_free,
     )
     for op in left:
         _show_unsent(overlay, op)

@@ -7,27 +7,19 @@ what is worth reading ahead (core/windows.py says).
 
 import logging
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
 
 import trio
 from cachetools import LRUCache
 
+from b2mount.cache.disk import DiskCache
 from b2mount.core.errors import B2MountError
 from b2mount.store.store import FileVersion, Store
 
 log = logging.getLogger("b2mount.cache")
 
 BLOCK = 128 << 10  # bytes; the kernel's read-ahead asks for as much at once
-
-
-class SecondLevel(Protocol):
-    """A slower, larger cache below the one in memory."""
-
-    def get(self, file_id: str, index: int) -> bytes | None:
-        """Return a block, or None; may read a local disk."""
-
-    def put(self, file_id: str, index: int, data: bytes) -> None:
-        """Keep a block, if there is room."""
+DISK_THREADS = 4  # at once for the disk cache; a guess
 
 
 class Flight:
@@ -58,13 +50,14 @@ class Blocks:
     """The blocks of one mount. Fetches run in the nursery given, so a reader that leaves cancels nobody's."""
 
     def __init__(
-        self, store: Store, nursery: trio.Nursery, memory_size: int, second_level: SecondLevel | None = None
+        self, store: Store, nursery: trio.Nursery, memory_size: int, disk: DiskCache | None = None
     ) -> None:
-        """Keep at most *memory_size* bytes."""
+        """Keep at most *memory_size* bytes in memory, and what *disk* takes there."""
         self._store = store
         self._nursery = nursery
         self._memory: LRUCache[tuple[str, int], bytes] = LRUCache(memory_size, getsizeof=len)
-        self._second = second_level
+        self._disk = disk
+        self._disk_limiter = trio.CapacityLimiter(DISK_THREADS)
         self._flights: dict[tuple[str, int], Flight] = {}
         self.counts = BlockCounts()
 
@@ -118,7 +111,13 @@ class Blocks:
                 index += 1
                 continue
             stop = index + 1
-            while stop <= last and stop - index < step and not self._present(version.file_id, stop):
+            here = self._on_disk(version.file_id, index)
+            while (
+                stop <= last
+                and stop - index < step
+                and not self._present(version.file_id, stop)
+                and self._on_disk(version.file_id, stop) == here
+            ):
                 stop += 1
             self._launch(version, index, stop)
             index = stop
@@ -153,9 +152,17 @@ class Blocks:
         """Return the end of the run of blocks from *index* that are neither here nor on their way."""
         last = (end - 1) // BLOCK
         stop = index + 1
-        while stop <= last and not self._present(version.file_id, stop):
+        here = self._on_disk(version.file_id, index)
+        while (
+            stop <= last
+            and not self._present(version.file_id, stop)
+            and self._on_disk(version.file_id, stop) == here
+        ):
             stop += 1
         return stop
+
+    def _on_disk(self, file_id: str, index: int) -> bool:
+        return self._disk is not None and self._disk.has(file_id, index)
 
     def _launch(self, version: FileVersion, first: int, end: int) -> Flight:
         flight = Flight(version.file_id, first, end)
@@ -165,14 +172,18 @@ class Blocks:
         return flight
 
     async def _fetch(self, version: FileVersion, flight: Flight) -> None:
+        fetched: bytes | bytearray | None = None
         try:
-            low, high = flight.first * BLOCK, min(flight.end * BLOCK, version.size)
-            data = await self._store.read_range(version.file_id, low, high)
-            self.counts.fetched_bytes += len(data)
+            data: bytes | bytearray | None = await self._read_disk(flight)
+            if data is None:
+                low, high = flight.first * BLOCK, min(flight.end * BLOCK, version.size)
+                data = fetched = await self._store.read_range(version.file_id, low, high)
+                self.counts.fetched_bytes += len(data)
             view = memoryview(data)
             flight.blocks = [bytes(view[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
             for index, block in enumerate(flight.blocks, flight.first):
-                self._keep(version.file_id, index, block)
+                if len(block) <= self._memory.maxsize:
+                    self._memory[version.file_id, index] = block
         except B2MountError as exc:
             flight.error = exc
         except trio.Cancelled:
@@ -185,9 +196,68 @@ class Blocks:
             for index in range(flight.first, flight.end):
                 del self._flights[version.file_id, index]
             flight.arrived.set()
+        if flight.error is None and fetched is not None:
+            await self._write_disk(version, flight.first, fetched)
 
-    def _keep(self, file_id: str, index: int, data: bytes) -> None:
-        if len(data) <= self._memory.maxsize:
-            self._memory[file_id, index] = data
-        if self._second is not None:
-            self._second.put(file_id, index, data)
+    # --- the disk ----------------------------------------------------------------------------------------
+
+    async def _read_disk(self, flight: Flight) -> bytes | None:
+        """Return a flight's blocks from the disk cache; None where they are not, or not good."""
+        if self._disk is None or not self._disk.has(flight.file_id, flight.first):
+            return None
+        cached = self._disk.use(flight.file_id)
+        assert cached is not None
+        data = await trio.to_thread.run_sync(
+            self._disk.read, cached, flight.first, flight.end, limiter=self._disk_limiter
+        )
+        if data is None:
+            self._disk.forget_blocks(cached, flight.first, flight.end)
+        else:
+            self.counts.disk_hits += flight.end - flight.first
+        return data
+
+    async def _write_disk(self, version: FileVersion, first: int, data: bytes | bytearray) -> None:
+        if self._disk is None:
+            return
+        cached = self._disk.make_room(version.file_id, version.size, -(-len(data) // BLOCK))
+        if cached is None:
+            return
+        try:
+            sums = await trio.to_thread.run_sync(
+                self._disk.write, cached, first, data, limiter=self._disk_limiter
+            )
+        except OSError as exc:
+            log.warning("the block cache cannot be written: %s", exc.strerror)
+            self._disk.drop(version.file_id)
+        else:
+            self._disk.note(cached, first, sums)
+
+    async def adopt(self, version: FileVersion, path: Path) -> bool:
+        """Take a local file that holds all of a version for its blocks; False where it stays as it is."""
+        if self._disk is None or version.size == 0 or self._disk.use(version.file_id) is not None:
+            return False
+        cached = self._disk.make_room(version.file_id, version.size, -(-version.size // BLOCK))
+        if cached is None:
+            return False
+        try:
+            sums = await trio.to_thread.run_sync(
+                self._disk.take_file, cached, path, limiter=self._disk_limiter
+            )
+        except OSError:
+            self._disk.drop(version.file_id)
+            return False
+        if len(sums) != len(cached.sums):
+            self._disk.drop(version.file_id)
+            return True  # the file is gone all the same
+        self._disk.note(cached, 0, sums)
+        return True
+
+    @property
+    def disk_bytes(self) -> int:
+        return self._disk.used_bytes if self._disk is not None else 0
+
+    async def save_now_and_then(self, every: float) -> None:
+        """Save the disk cache's index every so many seconds, until cancelled."""
+        while self._disk is not None:
+            await trio.sleep(every)
+            await trio.to_thread.run_sync(self._disk.save, self._disk.unsaved())

@@ -19,7 +19,7 @@ from b2mount.core.posix import Attributes
 from b2mount.journal.database import Database
 from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft, Spool, local_error
 from b2mount.journal.ops import Kind, Op, OpQueue, State
-from b2mount.journal.uploader import Done, Refused, Send, Uploader
+from b2mount.journal.uploader import Done, Refused, Send, SpoolFree, Uploader
 from b2mount.store.store import FileVersion
 
 log = logging.getLogger("b2mount.journal")
@@ -46,7 +46,16 @@ class Journal:
         self._garbage: list[Spool] = []
         self.uploader: Uploader  # set by `start`
 
-    def start(self, send: Send, *, settle: float, width: int, on_done: Done, on_refused: Refused) -> list[Op]:
+    def start(
+        self,
+        send: Send,
+        *,
+        settle: float,
+        width: int,
+        on_done: Done,
+        on_refused: Refused,
+        on_spool_free: SpoolFree,
+    ) -> list[Op]:
         """Make the uploader, and queue what an earlier life left unsent; return that, in order.
 
         Call once; then run `self.uploader.run` in the mount's nursery.
@@ -59,6 +68,7 @@ class Journal:
             width=width,
             on_done=on_done,
             on_refused=on_refused,
+            on_spool_free=on_spool_free,
         )
         left = self.database.load(self._spool_path)
         self._ids = itertools.count(max((op.id for op in left), default=0) + 1)

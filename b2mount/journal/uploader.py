@@ -34,6 +34,7 @@ PASSING = (B2Unavailable, Throttled, CapReached, LocalStorageError)  # what time
 Send = Callable[[Op], Awaitable[FileVersion | None]]
 Done = Callable[[Op, FileVersion | None], None]
 Refused = Callable[[Op, B2MountError], bool]
+SpoolFree = Callable[[Op], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,13 @@ class Uploader:
         width: int,
         on_done: Done,
         on_refused: Refused,
+        on_spool_free: SpoolFree,
     ) -> None:
         """Prepare; *width* attempts at once, *settle* in seconds.
 
         *on_done* is told of each operation B2 has carried out, before anybody who waits for it; *on_refused*
-        of each refusal that time will not mend, and says whether the operation is to be given up.
+        of each refusal that time will not mend, and says whether the operation is to be given up;
+        *on_spool_free* may take the spool file of a sent draft before it is deleted.
         """
         self._queue = queue
         self._database = database
@@ -69,6 +72,7 @@ class Uploader:
         self._settle = settle
         self._on_done = on_done
         self._on_refused = on_refused
+        self._on_spool_free = on_spool_free
         self._slots = trio.CapacityLimiter(width)
         self._heap: list[tuple[float, int]] = []
         self._wake = trio.Event()
@@ -213,8 +217,9 @@ class Uploader:
         else:
             self._succeeded(op, version)
             await self._database.commit()
-            if op.draft is not None:
-                op.draft.spool.remove()  # only now: a crash before would have found the row without its bytes
+            if op.draft is not None:  # only now: a crash before would have found the row without its bytes
+                await self._on_spool_free(op)
+                op.draft.spool.remove()
         finally:
             self._slots.release_on_behalf_of(op)
             self._wake.set()
