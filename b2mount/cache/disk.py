@@ -1,0 +1,245 @@
+"""Blocks of file versions on the local disk: what was fetched or sent once is not fetched again.
+
+One sparse file a version, at the version's own offsets, and a checksum a block: a block whose checksum does
+not fit (a power cut, a curious user) counts as not there. Nothing here is needed: the directory may be
+deleted at any time. The index lives in memory and is saved now and then; what a crash forgets is fetched
+again.
+
+The index is touched by trio's thread alone; what moves bytes or saves is for worker threads.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import sqlite3
+import zlib
+from array import array
+from collections import OrderedDict
+from pathlib import Path
+
+log = logging.getLogger("b2mount.cache")
+
+ABSENT = 0  # in the array of checksums; a checksum that is 0 is kept as 1
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS versions (
+    file_id TEXT PRIMARY KEY, size INTEGER NOT NULL, turn INTEGER NOT NULL, sums BLOB NOT NULL
+);
+"""
+
+
+Unsaved = tuple[list[tuple[str]], list[tuple[str, int, int, bytes]]]  # rows to delete, rows to write
+
+
+class CachedVersion:
+    """What is here of one version."""
+
+    __slots__ = ("blocks", "changed", "file_id", "path", "size", "sums")
+
+    def __init__(self, file_id: str, size: int, path: Path, sums: "array[int]") -> None:
+        self.file_id = file_id
+        self.size = size  # bytes of the whole version
+        self.path = path
+        self.sums = sums  # checksums by block number
+        self.blocks = len(sums) - sums.count(ABSENT)
+        self.changed = True  # since it was saved
+
+
+class DiskCache:
+    """The blocks under one directory, least recently used versions leaving first."""
+
+    def __init__(self, directory: Path, limit: int, block: int) -> None:
+        """Use *directory* for at most *limit* bytes in blocks of *block* bytes.
+
+        Raises OSError where it cannot be used, BlockingIOError where another mount uses it.
+        """
+        self._directory = directory
+        self._limit = limit
+        self._block = block
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock_fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._versions: OrderedDict[str, CachedVersion] = OrderedDict()
+        self._gone: set[str] = set()
+        self._used = 0  # blocks
+        self._index = self._open_index()
+        self._load()
+
+    # --- the index ---------------------------------------------------------------------------------------
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes taken, counted in whole blocks."""
+        return self._used * self._block
+
+    def has(self, file_id: str, index: int) -> bool:
+        """Say whether a block is here."""
+        version = self._versions.get(file_id)
+        return version is not None and version.sums[index] != ABSENT
+
+    def use(self, file_id: str) -> CachedVersion | None:
+        """Return what is here of a version, as the one used last."""
+        version = self._versions.get(file_id)
+        if version is not None:
+            self._versions.move_to_end(file_id)
+        return version
+
+    def make_room(self, file_id: str, size: int, blocks: int) -> CachedVersion | None:
+        """Return the version to write *blocks* more blocks to; None where they do not fit in."""
+        version = self.use(file_id)
+        while (self._used + blocks) * self._block > self._limit:
+            oldest = next(iter(self._versions), None)
+            if oldest is None or oldest == file_id:
+                return None
+            self.drop(oldest)
+        if version is None:
+            sums = array("I", bytes(4 * (-(-size // self._block))))
+            version = self._versions[file_id] = CachedVersion(file_id, size, self._path(file_id), sums)
+            self._gone.discard(file_id)
+        return version
+
+    def note(self, version: CachedVersion, index: int, sums: list[int]) -> None:
+        """Take note that the blocks from *index* on are here, with their checksums."""
+        if self._versions.get(version.file_id) is not version:
+            with contextlib.suppress(OSError):
+                version.path.unlink(missing_ok=True)  # dropped while it was being written
+            return
+        for at, value in enumerate(sums, index):
+            if version.sums[at] == ABSENT:
+                version.blocks += 1
+                self._used += 1
+            version.sums[at] = value
+        version.changed = True
+
+    def forget_blocks(self, version: CachedVersion, index: int, end: int) -> None:
+        """Take note that blocks [index, end) are not as they were written."""
+        for at in range(index, end):
+            if version.sums[at] != ABSENT:
+                version.sums[at] = ABSENT
+                version.blocks -= 1
+                self._used -= 1
+        version.changed = True
+
+    def drop(self, file_id: str) -> None:
+        """Delete what is here of a version."""
+        version = self._versions.pop(file_id, None)
+        if version is None:
+            return
+        self._used -= version.blocks
+        self._gone.add(file_id)
+        with contextlib.suppress(OSError):
+            version.path.unlink(missing_ok=True)
+
+    # --- bytes: in worker threads ------------------------------------------------------------------------
+
+    def read(self, version: CachedVersion, index: int, end: int) -> bytes | None:
+        """Return blocks [index, end); None where one is not what was written."""
+        low, high = index * self._block, min(end * self._block, version.size)
+        try:
+            fd = os.open(version.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.pread(fd, high - low, low)
+            finally:
+                os.close(fd)
+        except OSError:
+            return None
+        if len(data) != high - low or self.sums_of(data) != list(version.sums[index:end]):
+            return None
+        return data
+
+    def write(self, version: CachedVersion, index: int, data: bytes | bytearray) -> list[int]:
+        """Write blocks from *index* on; return their checksums for `note`. Raises OSError."""
+        fd = os.open(version.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            view, offset = memoryview(data), index * self._block
+            while view:
+                done = os.pwrite(fd, view, offset)
+                view, offset = view[done:], offset + done
+        finally:
+            os.close(fd)
+        return self.sums_of(data)
+
+    def take_file(self, version: CachedVersion, path: Path) -> list[int]:
+        """Make a finished local file the version's blocks; return their checksums. Raises OSError."""
+        sums: list[int] = []
+        with path.open("rb") as file:
+            while data := file.read(64 * self._block):
+                sums += self.sums_of(data)
+        path.rename(version.path)
+        return sums
+
+    def sums_of(self, data: bytes | bytearray) -> list[int]:
+        """Return the checksum of each block of *data*."""
+        view, size = memoryview(data), self._block
+        return [zlib.crc32(view[at : at + size]) or 1 for at in range(0, len(data), size)]
+
+    # --- between lives -----------------------------------------------------------------------------------
+
+    def unsaved(self, *, everything: bool = False) -> Unsaved:
+        """Return what `save` is to write down: what changed since the last time, or all of it."""
+        rows = []
+        for turn, version in enumerate(self._versions.values()):
+            if version.changed or everything:
+                rows.append((version.file_id, version.size, turn, version.sums.tobytes()))
+                version.changed = False
+        gone, self._gone = [(file_id,) for file_id in self._gone], set()
+        return gone, rows
+
+    def save(self, unsaved: Unsaved) -> None:
+        """Write the index down."""
+        gone, rows = unsaved
+        try:
+            with self._index:
+                self._index.executemany("DELETE FROM versions WHERE file_id=?", gone)
+                self._index.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?)", rows)
+        except sqlite3.Error as exc:
+            log.warning("the block cache's index cannot be saved: %s", exc)
+
+    def close(self) -> None:
+        """Save and let go."""
+        self.save(self.unsaved(everything=True))
+        self._index.close()
+        os.close(self._lock_fd)
+
+    def _open_index(self) -> sqlite3.Connection:
+        path = self._directory / "index.sqlite"
+        try:
+            return self._connect(path)
+        except sqlite3.Error:
+            log.warning("%s is damaged; the block cache begins anew", path)
+            path.unlink(missing_ok=True)
+            return self._connect(path)
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        index = sqlite3.connect(path, check_same_thread=False)
+        index.execute("PRAGMA journal_mode=WAL")
+        index.execute("PRAGMA synchronous=OFF")  # a lost index costs fetching again, and nothing else
+        index.executescript(_SCHEMA)
+        return index
+
+    def _load(self) -> None:
+        known = set()
+        rows = self._index.execute("SELECT file_id, size, sums FROM versions ORDER BY turn").fetchall()
+        for file_id, size, blob in rows:
+            sums = array("I")
+            sums.frombytes(blob)
+            path = self._path(file_id)
+            if len(sums) != -(-size // self._block) or not path.exists():
+                self._gone.add(file_id)
+                continue
+            version = CachedVersion(file_id, size, path, sums)
+            version.changed = False
+            self._versions[file_id] = version
+            self._used += version.blocks
+            known.add(path.name)
+        for path in self._directory.glob("*.blocks"):
+            if path.name not in known:
+                path.unlink()  # written, and not saved before a crash
+        while self.used_bytes > self._limit:
+            self.drop(next(iter(self._versions)))
+
+    def _path(self, file_id: str) -> Path:
+        return self._directory / f"{hashlib.sha256(file_id.encode()).hexdigest()[:32]}.blocks"
