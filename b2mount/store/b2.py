@@ -203,12 +203,12 @@ class B2Store:
 
         return await self._call("b2_get_file_info", file_id, work, abandon=True)
 
-    async def read_range(self, file_id: str, start: int, end: int) -> bytes:
+    async def read_range(self, file_id: str, start: int, end: int) -> bytes | bytearray:
         """Fetch bytes [start, end) of a version, exactly. Raises VersionGone."""
         if end <= start:
             return b""
 
-        def work(raw: Any, access: Access, transport: Transport) -> bytes:
+        def work(raw: Any, access: Access, transport: Transport) -> bytearray:
             url = raw.get_download_url_by_id(access.download_url, file_id)
             headers = {"Authorization": access.token, "Range": f"bytes={start}-{end - 1}"}
             buffer = bytearray(end - start)
@@ -220,7 +220,7 @@ class B2Store:
                 raise InvalidArgument(f"{file_id} has {told[2]} bytes; {start} to {end} were asked for")
             if told[:2] != (start, end) or answer.filled != len(buffer):
                 raise transport.failed(Fault.TRUNCATED, f"{told[0]} to {told[1]}, not {start} to {end}")
-            return bytes(buffer)
+            return buffer
 
         return await self._call(
             "b2_download_file_by_id",

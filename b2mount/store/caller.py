@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from b2mount import __version__
-from b2mount.core.errors import B2MountError, LocalStorageError, RefusedByB2
+from b2mount.core.errors import B2MountError, InvalidArgument, LocalStorageError, RefusedByB2
 from b2mount.core.grant import Capability, Grant, parse_authorize_reply
 from b2mount.core.replies import CallFailed, Fault, Reply, Verdict, failure_behind
 from b2mount.store.authorization import Access, AccessKeeper
@@ -22,7 +22,7 @@ from b2mount.store.deadline import seconds_left
 from b2mount.store.store import Progress
 from b2mount.store.transport import Transport
 from b2mount.store.upload_urls import UploadUrl, UploadUrls, leaves_url_good
-from b2mount.store.wire import Limits, Wire
+from b2mount.store.wire import BadHeader, Limits, Wire
 
 log = logging.getLogger("b2mount.store")
 
@@ -159,6 +159,8 @@ class Caller:
                 return work(self._raw_api(transport), transport)
             except CallFailed as exc:
                 raise exc.failure.error(target) from exc
+            except BadHeader as exc:
+                raise InvalidArgument(f"{target}: {exc}") from None
 
         return await trio.to_thread.run_sync(
             run, abandon_on_cancel=abandon, limiter=limiter or self._call_limit

@@ -240,7 +240,7 @@ class RetryingStore:
         """Ask for one version by its id."""
         return await self._persist("get_info", lambda: self.inner.get_info(file_id))
 
-    async def read_range(self, file_id: str, start: int, end: int) -> bytes:
+    async def read_range(self, file_id: str, start: int, end: int) -> bytes | bytearray:
         """Fetch bytes [start, end) of a version, exactly."""
         return await self._persist("read_range", lambda: self.inner.read_range(file_id, start, end))
 

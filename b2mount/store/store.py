@@ -140,8 +140,11 @@ class Store(Protocol):
 
     async def get_info(self, file_id: str) -> FileVersion: ...
 
-    async def read_range(self, file_id: str, start: int, end: int) -> bytes:
-        """Fetch bytes [start, end) of a version, exactly; end may not pass its size. Raises VersionGone."""
+    async def read_range(self, file_id: str, start: int, end: int) -> bytes | bytearray:
+        """Fetch bytes [start, end) of a version, exactly; end may not pass its size. Raises VersionGone.
+
+        The buffer is the caller's own; it is not copied into bytes, which would cost a fifth of the time.
+        """
 
     async def upload(
         self,

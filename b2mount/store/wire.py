@@ -45,6 +45,10 @@ class WireFault(Exception):
         self.detail = detail
 
 
+class BadHeader(ValueError):
+    """A header or address holds what HTTP cannot carry; nothing was sent."""
+
+
 class Readable(Protocol):
     """Bytes to send, as `store.Body`."""
 
@@ -142,16 +146,19 @@ class Wire:
         url = urlsplit(request.url)
         proxy = proxy_for(url, self._environment)
         connection = self._idle_connection(url) or self._connect(url, proxy, limits)
+        response: http.client.HTTPResponse | None = None
         good = False
         try:
             sent = self._send(connection, url, proxy, request, limits)
-            response = self._begin(connection, sent, limits)
+            response = self._begin(connection.sock, request.method, sent, limits)
             answer = self._receive(connection, response, request, limits, sent)
             good = not response.will_close and sent
         finally:
             if good:
                 self._put_back(url, connection)
             else:
+                if response is not None:
+                    response.close()  # or it would hold the socket open
                 connection.close()
         return answer
 
@@ -226,35 +233,26 @@ class Wire:
         limits: Limits,
     ) -> bool:
         """Send it all; False where the server stopped reading, and may have said why."""
-        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        headers = {"User-Agent": self._user_agent, **request.headers}
-        if proxy is not None and url.scheme == "http":
-            target = f"http://{url.netloc}{target}"
-            headers.update(proxy.headers)
+        body = request.body
+        is_small = isinstance(body, bytes) and len(body) <= SMALL
+        start = _head(url, proxy, request, self._user_agent)
         connection.sock.settimeout(limits.next_wait())
         try:
-            connection.putrequest(request.method, target, skip_accept_encoding=True)
-            for name, value in headers.items():
-                connection.putheader(name, value)
-            connection.putheader("Accept-Encoding", "identity")
-            body = request.body
-            if body is not None:
-                connection.putheader("Content-Length", str(_size(body)))
-            connection.endheaders(body if isinstance(body, bytes) and len(body) <= SMALL else None)
+            connection.sock.sendall(start + body if isinstance(body, bytes) and is_small else start)
         except (BrokenPipeError, ConnectionResetError):
             return False
-        except (OSError, http.client.HTTPException) as exc:
+        except OSError as exc:
             raise _transfer_fault(exc, sent=False) from None
         if body is None:
             return True
-        if isinstance(body, bytes) and len(body) <= SMALL:
-            request.progress(len(body))
+        if is_small:
+            request.progress(_size(body))
             return True
-        return self._send_body(connection, body, request, limits)
+        return self._send_body(connection.sock, body, request, limits)
 
     def _send_body(
         self,
-        connection: http.client.HTTPConnection,
+        sock: socket.socket,
         body: bytes | Readable,
         request: Request,
         limits: Limits,
@@ -273,16 +271,16 @@ class Wire:
                 request.check()
                 if limits.is_over():
                     raise WireFault(Fault.TIMEOUT, sent=False)
-                connection.sock.settimeout(limits.next_wait())
+                sock.settimeout(limits.next_wait())
                 try:
-                    count = connection.sock.send(block)
+                    count = sock.send(block)
                 except (BrokenPipeError, ConnectionResetError):
                     return False
                 except OSError as exc:
                     raise _transfer_fault(exc, sent=False) from None
                 block = block[count:]
                 request.progress(count)
-        self._wait_for_delivery(connection.sock, request, limits)
+        self._wait_for_delivery(sock, request, limits)
         return True
 
     def _wait_for_delivery(self, sock: socket.socket, request: Request, limits: Limits) -> None:
@@ -299,12 +297,15 @@ class Wire:
                 raise WireFault(Fault.TIMEOUT, sent=True)
 
     def _begin(
-        self, connection: http.client.HTTPConnection, sent: bool, limits: Limits
+        self, sock: socket.socket, method: str, sent: bool, limits: Limits
     ) -> http.client.HTTPResponse:
-        connection.sock.settimeout(limits.next_wait())
+        sock.settimeout(limits.next_wait())
+        response = http.client.HTTPResponse(sock, method=method)
         try:
-            return connection.getresponse()
+            response.begin()
+            return response
         except (OSError, http.client.HTTPException) as exc:
+            response.close()
             raise _transfer_fault(exc, sent=sent) from None
 
     def _receive(
@@ -353,6 +354,24 @@ class Wire:
         if not response.isclosed() and response.read(1):  # an unannounced length, and more of it
             return filled + 1
         return filled
+
+
+def _head(url: SplitResult, proxy: Proxy | None, request: Request, user_agent: str) -> bytes:
+    """Return the request line and headers. Raises BadHeader."""
+    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    headers = {"Host": url.netloc, "User-Agent": user_agent, "Accept-Encoding": "identity", **request.headers}
+    if proxy is not None and url.scheme == "http":
+        target = f"http://{url.netloc}{target}"
+        headers.update(proxy.headers)
+    if request.body is not None:
+        headers["Content-Length"] = str(_size(request.body))
+    lines = [f"{request.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    for line in lines:
+        if not line.isascii() or not line.isprintable():
+            raise BadHeader(
+                f"HTTP cannot carry {line.partition(':')[0]!r}: it holds other than printable ASCII"
+            )
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
 
 def _size(body: bytes | Readable) -> int:

@@ -11,11 +11,11 @@ from tests.contract.worlds import EmulatorWorld, MemoryWorld, RealWorld, World, 
 _REAL = pytest.param("real", marks=pytest.mark.real_b2)
 
 
-@pytest.fixture(params=["memory", "emulator", _REAL])
+@pytest.fixture(params=["memory", "retrying", "emulator", _REAL])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A bucket of one's own, authorized."""
-    if request.param == "memory":
-        memory = MemoryWorld()
+    if request.param in ("memory", "retrying"):
+        memory = MemoryWorld(retrying=request.param == "retrying")
         await memory.store.authorize()
         yield memory
         await memory.aclose()
@@ -37,11 +37,11 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         await real.aclose()
 
 
-@pytest.fixture(params=["memory", "emulator"])
+@pytest.fixture(params=["memory", "retrying", "emulator"])
 async def locking_world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A bucket with Object Lock; not on real B2, where a held version could not be removed afterwards."""
-    if request.param == "memory":
-        memory = MemoryWorld(lock=True)
+    if request.param in ("memory", "retrying"):
+        memory = MemoryWorld(lock=True, retrying=request.param == "retrying")
         await memory.store.authorize()
         yield memory
         await memory.aclose()

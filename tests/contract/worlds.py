@@ -9,6 +9,7 @@ from b2mount.core.grant import B2_NAMES, AllowedBucket, Capability
 from b2mount.store.b2 import B2Store
 from b2mount.store.memory import MemoryStore
 from b2mount.store.memory_account import MemoryB2
+from b2mount.store.retry import RetryingStore
 from b2mount.store.store import Action, BucketRow, FileVersion, Store
 from tests.support.emulator import Emulator
 
@@ -58,11 +59,15 @@ class MemoryWorld:
     minimum_part = 5_000_000
     prefix = ""
 
-    def __init__(self, *, lock: bool = False) -> None:
+    def __init__(self, *, lock: bool = False, retrying: bool = False) -> None:
         self.account = MemoryB2()
+        self._retrying = retrying
         self.bucket = self.account.create_bucket("bucket-one", lock_enabled=lock)
         self.other = self.account.create_bucket("bucket-two")
-        self.store: Store = MemoryStore(self.account)
+        self.store: Store = self._wrapped(MemoryStore(self.account))
+
+    def _wrapped(self, store: Store) -> Store:
+        return RetryingStore(store) if self._retrying else store
 
     async def limited(
         self, *rights: Capability, prefix: str | None = None, other_bucket: bool = False
@@ -74,7 +79,7 @@ class MemoryWorld:
             buckets=(AllowedBucket(bucket.bucket_id, bucket.name),),
             prefix=prefix or "",
         )
-        return MemoryStore(self.account, grant)
+        return self._wrapped(MemoryStore(self.account, grant))
 
     def seed(self, names: Iterable[str]) -> bool:
         for name in names:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from b2mount.core.errors import LocalStorageError
+from b2mount.core.errors import InvalidArgument, LocalStorageError
 from b2mount.core.replies import Failure, Fault, Reply
 from b2mount.store.upload_urls import UploadUrl, UploadUrls, leaves_url_good
 from tests.contract.test_contents import noise
@@ -126,6 +126,16 @@ async def test_a_body_that_cannot_be_read_is_a_local_error_and_makes_no_file(
         await store.upload(
             emulator.bucket_id(bucket), "f", body, content_type="text/plain", info={}, sha1=sha1
         )
+    assert emulator.list_names(bucket) == []
+
+
+@pytest.mark.parametrize("content_type", ["text/plain\r\nX-Evil: 1", "text/pläin", "a\x00b"])
+async def test_a_content_type_that_no_header_can_carry_is_refused_here(
+    shop: Shop, emulator: Emulator, bucket: str, content_type: str
+) -> None:
+    store = shop.retrying()
+    with pytest.raises(InvalidArgument):
+        await store.upload(emulator.bucket_id(bucket), "f", Bytes(b"x"), content_type=content_type, info={})
     assert emulator.list_names(bucket) == []
 
 
