@@ -130,7 +130,7 @@ def explain(directory: Path, server: Server, mountpoint: Path) -> Iterator[str]:
     yield f"echo 'written through the mount' > {where}/notes/mine.txt"
     yield f"cp /etc/services {where}/"
     yield f"{b2mount} flush {where} && {b2mount} status {where}"
-    yield "# The same files as the b2 tool sees them:"
+    yield f"# The same files as the b2 tool sees them{'' if _is_installed('b2') else ' (pip install b2)'}:"
     yield f"B2_ENVIRONMENT={server.url} B2_ACCOUNT_INFO={shlex.quote(str(directory / 'b2-account-info'))} \\"
     yield f"B2_APPLICATION_KEY_ID=$(sed -n 1p {key_file}) B2_APPLICATION_KEY=$(sed -n 2p {key_file}) \\"
     yield f"{b2} ls -r --long b2://{bucket}/{TENANT}"
@@ -196,5 +196,12 @@ def _run_b2mount(*words: str) -> int:
 
 def _program(name: str) -> str:
     """Return how the user calls a program: by its name if that is found, else by its path."""
-    beside = Path(sys.executable).with_name(name)
-    return name if shutil.which(name) or not beside.exists() else shlex.quote(str(beside))
+    return name if shutil.which(name) or not _beside(name).exists() else shlex.quote(str(_beside(name)))
+
+
+def _is_installed(name: str) -> bool:
+    return shutil.which(name) is not None or _beside(name).exists()
+
+
+def _beside(name: str) -> Path:
+    return Path(sys.executable).with_name(name)

@@ -38,7 +38,7 @@ def status(mountpoint: Path, as_json: bool) -> None:
 def describe(facts: Facts) -> Iterator[str]:
     """Write the facts for people, a line each; what the mount does not tell is left out."""
     yield from _describe_mount(facts)
-    yield from _describe_pending(facts.get("pending") or {})
+    yield from _describe_pending(facts.get("pending") or {}, kept_in=facts.get("state_dir"))
     yield from _describe_cache(facts.get("cache") or {})
     yield from _describe_calls(facts)
     for error in facts.get("errors") or []:
@@ -55,6 +55,8 @@ def _describe_mount(facts: Facts) -> Iterator[str]:
         yield _row("source", source)
     if buckets := scope.get("buckets"):
         yield _row("buckets", ", ".join(buckets))
+    if directory := scope.get("directory"):
+        yield _row("root", directory)
     if prefix := scope.get("prefix"):
         yield _row("prefix", prefix)
     if "read_only" in scope:
@@ -68,7 +70,7 @@ def _describe_mount(facts: Facts) -> Iterator[str]:
         yield _row("up", f"{units.show_duration(facts['uptime_seconds'])}{by}")
 
 
-def _describe_pending(pending: Facts) -> Iterator[str]:
+def _describe_pending(pending: Facts, *, kept_in: str | None) -> Iterator[str]:
     count = pending.get("files", 0)
     if not count:
         yield _row("pending", "nothing: all that was written is in B2")
@@ -79,6 +81,8 @@ def _describe_pending(pending: Facts) -> Iterator[str]:
         yield f"  {_describe_item(item)}"
     if count > len(items):
         yield f"  and {count - len(items)} more (--json shows all that the mount tells)"
+    if kept_in:
+        yield _row("kept in", kept_in)
 
 
 def show_pending(files: int, size_bytes: int) -> str:

@@ -21,6 +21,7 @@ STATUS: dict[str, Any] = {
         "account": "8f5033aa0860",
         "buckets": ["photos"],
         "prefix": "2024/",
+        "directory": "2024/summer/",
         "read_only": False,
         "capabilities": ["listFiles", "readFiles", "writeFiles"],
     },
@@ -51,6 +52,7 @@ STATUS: dict[str, Any] = {
     "cost_dollars": 0.000052,
     "errors": [{"when_ms": 0, "text": "2024/b: the key lacks writeFiles"}],
     "uptime_seconds": 90061.5,
+    "state_dir": "/var/lib/b2mount/photos-2024-55421c2ae54c01d5",
 }
 
 
@@ -65,6 +67,7 @@ def test_status_is_told_in_words(tmp_path: Path, shell: Shell) -> None:
     assert done.stdout.splitlines() == [
         "source:    photos/2024",
         "buckets:   photos",
+        "root:      2024/summer/",
         "prefix:    2024/",
         "access:    read and write",
         "key may:   listFiles readFiles writeFiles",
@@ -73,6 +76,7 @@ def test_status_is_told_in_words(tmp_path: Path, shell: Shell) -> None:
         "  2024/a.jpg, 4.0 MiB, uploading, 1 attempt",
         "  2024/b\\x1b[2J, 10 B, waiting, 3 attempts, no writeFiles",
         "  and 20 more (--json shows all that the mount tells)",
+        "kept in:   /var/lib/b2mount/photos-2024-55421c2ae54c01d5",
         "cache:     1.0 KiB memory, 2.0 GiB disk, 75% of 4 reads answered, 7 listings, 9 inodes",
         "calls:     5 class A, 2 class B, 11 class C, about $0.0001",
         "        11 b2_list_file_names",
