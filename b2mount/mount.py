@@ -20,6 +20,7 @@ from typing import Any
 import pyfuse3
 import trio
 
+from b2mount import fuse_poll
 from b2mount.core.credentials import Credentials
 from b2mount.core.errors import B2MountError
 from b2mount.core.options import MountOptions
@@ -153,7 +154,7 @@ class _Mount:
 
     async def _serve_kernel(self, scope: trio.CancelScope) -> None:
         """Answer the kernel until the mount point is taken away, by us or by umount(8)."""
-        await pyfuse3.main(max_tasks=HANDLERS_AT_ONCE)
+        await pyfuse3.main(max_tasks=fuse_poll.install() or HANDLERS_AT_ONCE)
         if not self._ending.is_set():
             log.info("%s was unmounted", self._options.mountpoint)
             self._ending.set()
