@@ -128,7 +128,7 @@ def explain(directory: Path, server: Server, mountpoint: Path) -> Iterator[str]:
     yield f"ls -lR {where}"
     yield f"cat {where}/hello.txt"
     yield f"echo 'written through the mount' > {where}/notes/mine.txt"
-    yield f"cp /etc/services {where}/"
+    yield f"cp /etc/os-release {where}/"
     yield f"{b2mount} flush {where} && {b2mount} status {where}"
     yield f"# The same files as the b2 tool sees them{'' if _is_installed('b2') else ' (pip install b2)'}:"
     yield f"B2_ENVIRONMENT={server.url} B2_ACCOUNT_INFO={shlex.quote(str(directory / 'b2-account-info'))} \\"
