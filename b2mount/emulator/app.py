@@ -168,6 +168,8 @@ class App:
             entry.bytes_out += len(data)
             await send({"type": "http.response.body", "body": data, "more_body": entry.bytes_out < length})
             await pace.moved(len(data))
+            if reply.stream is not None:
+                await asyncio.sleep(0)  # a fast reader never makes send() wait, and others want a turn
             if cut < length and entry.bytes_out == cut:
                 raise _Dropped
         if reply.stream is not None and length == 0:

@@ -64,6 +64,8 @@ class Control:
                 return JSONResponse(await endpoint(request, values))
             except Refusal as refusal:
                 return _refused(refusal)
+            except (AttributeError, KeyError, TypeError, ValueError) as problem:
+                return _refused(bad_request(f"{type(problem).__name__}: {problem}"))
 
         return Route(f"/_control/{path}", answer, methods=list(methods))
 

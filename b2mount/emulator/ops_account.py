@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from b2mount.emulator.errors import Refusal, bad_request, unauthorized
+from b2mount.emulator.errors import Refusal, bad_json, bad_request, unauthorized
 from b2mount.emulator.keys import ACCOUNT_ONLY, CAPABILITIES, Key
 from b2mount.emulator.service import Call
 from b2mount.emulator.tokens import ACCOUNT
@@ -100,6 +100,9 @@ def create_key(call: Call) -> dict[str, Any]:
 
 
 def _key_buckets(call: Call) -> tuple[str, ...] | None:
+    foreign = "bucketId" if call.version >= 4 else "bucketIds"
+    if call.params.has(foreign):
+        raise bad_json(f"unknown field: {foreign}")  # never a key that opens more than was meant
     if call.version >= 4:
         ids = call.params.texts("bucketIds")
     else:

@@ -16,7 +16,7 @@ from typing import Any
 from b2mount.emulator import encryption, locks
 from b2mount.emulator.clock import now_ms
 from b2mount.emulator.content import Incoming
-from b2mount.emulator.errors import Refusal, bad_auth_token, bad_request, no_active_upload
+from b2mount.emulator.errors import Refusal, bad_auth_token, bad_bucket_id, bad_request, no_active_upload
 from b2mount.emulator.names import check_info, decode_name, info_from_headers
 from b2mount.emulator.newfile import choose_encryption, dump_info, resolve_type
 from b2mount.emulator.ops_large import active_upload, check_part_number, part_row, still_active, store_part
@@ -124,7 +124,7 @@ async def upload_file(call: Call) -> dict[str, Any]:
         version = _new_version(call, token)
         expected = _expected(call)
         incoming = await _receive(call, expected)
-        return _store(call, version, expected, incoming)
+        return _store(call, token.target, version, expected, incoming)
 
 
 def _new_version(call: Call, token: Token) -> Version:
@@ -170,9 +170,14 @@ def _header(call: Call, name: str) -> str:
     return value
 
 
-def _store(call: Call, draft: Version, expected: Expected, incoming: Incoming) -> dict[str, Any]:
+def _store(
+    call: Call, bucket_id: str, draft: Version, expected: Expected, incoming: Incoming
+) -> dict[str, Any]:
     service = call.service
-    bucket = service.buckets.numbered(draft.bucket)
+    bucket = service.buckets.find(bucket_id)
+    if bucket is None:  # deleted during the upload
+        incoming.discard()
+        raise bad_bucket_id(bucket_id)
     with service.database.transaction():
         version = draft._replace(
             seq=service.versions.new_seq(),

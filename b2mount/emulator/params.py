@@ -34,6 +34,10 @@ class Params:
         self._values = values
         self._from_query = from_query
 
+    def has(self, name: str) -> bool:
+        """Tell whether a parameter was given, and not as null."""
+        return self._values.get(name) is not None
+
     def text(self, name: str) -> str | None:
         """Give a string, or None where it is absent."""
         value = self._values.get(name)

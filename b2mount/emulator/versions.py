@@ -104,6 +104,15 @@ def version_from_row(row: tuple[Any, ...]) -> Version:
     )
 
 
+_INSERT = f"INSERT INTO versions (current, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def _values(version: Version, *, current: bool) -> tuple[Any, ...]:
+    lock = version.lock
+    name = version.name.encode()
+    return (int(current), *version[:2], name, *version[3:12], lock.mode, lock.until, lock.hold)
+
+
 class VersionStore:
     """All versions of all buckets. Writing methods belong inside a transaction."""
 
@@ -171,34 +180,19 @@ class VersionStore:
 
     def add(self, version: Version) -> None:
         """Record a new version and decide anew what is visible under its name."""
-        self.add_known(version, alone=self.newest_stamp(version.bucket, version.name) is None)
-
-    def add_known(self, version: Version, *, alone: bool) -> None:
-        """Record a new version; *alone*: the caller knows that its name has no other."""
-        self._database.execute(
-            f"INSERT INTO versions (current, {COLUMNS})"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                int(alone and version.action == UPLOAD),
-                version.seq,
-                version.bucket,
-                version.name.encode(),
-                version.stamp,
-                version.action,
-                version.kind,
-                version.content_type,
-                version.size,
-                version.sha1,
-                version.md5,
-                version.info,
-                version.sse,
-                version.lock.mode,
-                version.lock.until,
-                version.lock.hold,
-            ),
-        )
+        alone = self.newest_stamp(version.bucket, version.name) is None
+        self._database.execute(_INSERT, _values(version, current=alone and version.action == UPLOAD))
         if version.action != START and not alone:
             self.settle(version.bucket, version.name)
+
+    def add_alone(self, versions: list[Version]) -> None:
+        """Record files, each under a name of its own that has no other version: the caller knows."""
+        self._database.executemany(_INSERT, [_values(version, current=True) for version in versions])
+
+    def none_between(self, bucket: Bucket, first: bytes, last: bytes) -> bool:
+        """Tell whether no name from *first* to *last* has any version."""
+        query = "SELECT 1 FROM versions WHERE bucket = ? AND name BETWEEN ? AND ? LIMIT 1"
+        return self._database.execute(query, (bucket.num, first, last)).fetchone() is None
 
     def finish(self, version: Version, size: int) -> None:
         """Make a large file that was started an ordinary version of *size* bytes."""

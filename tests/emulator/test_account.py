@@ -132,6 +132,17 @@ def test_a_key_that_makes_no_sense_is_refused(emulator: Emulator, change: dict[s
     assert emulator.call("b2_create_key", body)[0] == 400
 
 
+def test_a_key_is_limited_by_the_field_of_its_version_or_not_made(emulator: Emulator, bucket: str) -> None:
+    base = {"accountId": emulator.account_id, "keyName": "k", "capabilities": ["listFiles"]}
+    bucket_id = emulator.bucket_id(bucket)
+    for version, limit in ((4, {"bucketId": bucket_id}), (3, {"bucketIds": [bucket_id]})):
+        status, answer = emulator.call("b2_create_key", {**base, **limit}, version=version)
+        assert (status, answer["code"]) == (400, "bad_json")
+    for version, field, value in ((4, "bucketIds", [bucket_id]), (3, "bucketId", bucket_id)):
+        row = emulator.call("b2_create_key", {**base, field: value}, version=version)[1]
+        assert row[field] == value
+
+
 def test_keys_are_listed_in_pages(emulator: Emulator) -> None:
     made = {emulator.create_key(["listFiles"])[0] for _ in range(5)}
     seen: list[str] = []

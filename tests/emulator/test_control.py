@@ -195,6 +195,16 @@ def test_the_log_tells_request_by_request(emulator: Emulator, bucket: str) -> No
     assert key not in str(emulator.log())
 
 
+def test_seeding_nonsense_is_refused(emulator: Emulator, bucket: str) -> None:
+    nonsense: list[Any] = [{}, {"name": ""}, {"name": 5}, {"name": "a", "size": "much"}, 5]
+    for row in nonsense:
+        with pytest.raises(CallFailed, match="400"):
+            emulator.control("POST", "seed", {"bucket": bucket, "files": [{"name": "good"}, row]})
+    with pytest.raises(CallFailed, match="400"):
+        emulator.control("POST", "seed", {"bucket": "no-such-bucket"})
+    assert emulator.list_versions(bucket) == []
+
+
 def test_settings_refuse_what_they_do_not_know(emulator: Emulator) -> None:
     before = emulator.settings()
     for bad in ({"no_such": 1}, {"min_part_size": "x"}, {"min_part_size": -1}, {"custom_timestamps": 1}):

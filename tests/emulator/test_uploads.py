@@ -162,10 +162,30 @@ def test_a_body_cut_short_leaves_nothing(emulator: Emulator, bucket: str) -> Non
             "X-Bz-File-Name: n\r\nContent-Type: a/b\r\nX-Bz-Content-Sha1: do_not_verify\r\n"
             "Content-Length: 9\r\n\r\nhalf".encode()
         )
+        while not busy(emulator):
+            pass
         connection.shutdown(socket.SHUT_RDWR)
     while busy(emulator):
         pass
     assert emulator.list_versions(bucket) == []
+    assert list((emulator.data / "incoming").iterdir()) == []
+
+
+def test_an_upload_into_a_bucket_that_goes_meanwhile_is_refused(emulator: Emulator) -> None:
+    emulator.create_bucket("goes-meanwhile")
+    target = target_of(emulator, "goes-meanwhile")
+    path = urllib.parse.urlsplit(target["uploadUrl"]).path
+    with emulator.connect_raw() as connection:
+        connection.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {target['authorizationToken']}\r\n"
+            "X-Bz-File-Name: n\r\nContent-Type: a/b\r\nX-Bz-Content-Sha1: do_not_verify\r\n"
+            "Content-Length: 8\r\n\r\nhalf".encode()
+        )
+        while not busy(emulator):
+            pass
+        emulator.wipe("goes-meanwhile")
+        connection.sendall(b"half")
+        assert b"bad_bucket_id" in connection.recv(4000)
     assert list((emulator.data / "incoming").iterdir()) == []
 
 
