@@ -66,6 +66,9 @@ KINDS: dict[str, Kind] = {
     "b2_update_file_retention": Kind.LOCK,
     "b2_update_file_legal_hold": Kind.LOCK,
     "b2_delete_bucket": Kind.REMOVE_BUCKET,
+    "b2_create_key": Kind.CREATE,
+    "b2_list_keys": Kind.LIST,
+    "b2_delete_key": Kind.OTHER,
 }
 
 BY_ID = frozenset({Kind.READ_ID, Kind.COPY, Kind.LARGE, Kind.DELETE, Kind.LOCK})

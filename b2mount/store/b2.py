@@ -8,7 +8,7 @@ its request once, or twice where B2 asks for a new authorization. Blocking work 
 import re
 from collections.abc import Mapping, Sequence
 from http.client import HTTPMessage
-from typing import Any
+from typing import Any, Unpack
 
 import trio
 from b2sdk.v3 import (  # type: ignore[import-untyped]  # b2sdk ships no types
@@ -26,8 +26,9 @@ from b2mount.core.replies import Fault
 from b2mount.store import rows
 from b2mount.store.authorization import Access
 from b2mount.store.bodies import prepared
-from b2mount.store.caller import Caller, KeyPair, code_behind
+from b2mount.store.caller import Caller, CallerOptions, KeyPair, code_behind
 from b2mount.store.counting import Counters
+from b2mount.store.keys import Keys
 from b2mount.store.store import (
     Body,
     BucketRow,
@@ -47,8 +48,7 @@ MAX_ROWS = 10_000  # of a list call; Backblaze docs, b2_list_file_names
 class B2Store:
     """Implements `store.Store` over HTTP."""
 
-    def __init__(self, credentials: KeyPair, **options: Any) -> None:
-        """Take the options of `Caller`: endpoint, ca_file, uploads, downloads, calls, counters ..."""
+    def __init__(self, credentials: KeyPair, **options: Unpack[CallerOptions]) -> None:
         self._caller = Caller(B2RawHTTPApi, credentials, **options)
         self._call = self._caller.call
 
@@ -56,6 +56,11 @@ class B2Store:
     def counters(self) -> Counters:
         """What was sent, and what it costs."""
         return self._caller.counters
+
+    @property
+    def keys(self) -> Keys:
+        """The application keys of the account, for a key that may manage them."""
+        return Keys(self._caller)
 
     @property
     def grant(self) -> Grant:

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar
 
 import trio
 
@@ -44,6 +44,20 @@ class KeyPair(Protocol):
 
 def _unheeded(_: int) -> None:
     return None
+
+
+class CallerOptions(TypedDict, total=False):
+    """What may be chosen about a `Caller`."""
+
+    endpoint: str | None  # the base URL that b2_authorize_account is asked at; None: production
+    ca_file: str | None  # certificate authorities besides the known ones
+    uploads: int  # threads
+    downloads: int
+    calls: int
+    counters: Counters | None
+    environment: Mapping[str, str]  # for proxies and authorities
+    clock: Callable[[], float]  # seconds since the epoch
+    copy_seconds: float  # how long a copy inside B2 may take
 
 
 class Caller:

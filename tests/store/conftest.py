@@ -1,11 +1,13 @@
 """Stores on the emulator, closed when the test is over."""
 
 from collections.abc import AsyncIterator, Callable
+from typing import Unpack
 
 import pytest
 
 from b2mount.store.b2 import B2Store
 from b2mount.store.backoff import Backoff
+from b2mount.store.caller import CallerOptions
 from b2mount.store.retry import RetryingStore
 from tests.contract.worlds import Key
 from tests.support.emulator import Emulator
@@ -20,16 +22,20 @@ class Shop:
         self.emulator = emulator
         self._open: list[B2Store] = []
 
-    def plain(self, key: tuple[str, str] | None = None, **options: object) -> B2Store:
+    def plain(self, key: tuple[str, str] | None = None, **options: Unpack[CallerOptions]) -> B2Store:
         """Return a store that tries once."""
         key_id, secret = key or (self.emulator.master_key_id, self.emulator.master_key)
-        arguments: dict[str, object] = {"endpoint": self.emulator.url, **options}
-        store = B2Store(Key(key_id, secret), **arguments)
+        options.setdefault("endpoint", self.emulator.url)
+        store = B2Store(Key(key_id, secret), **options)
         self._open.append(store)
         return store
 
     def retrying(
-        self, key: tuple[str, str] | None = None, *, io_timeout: float = 10.0, **options: object
+        self,
+        key: tuple[str, str] | None = None,
+        *,
+        io_timeout: float = 10.0,
+        **options: Unpack[CallerOptions],
     ) -> RetryingStore:
         """Return a store that tries again, after short pauses."""
         inner = self.plain(key, **options)
