@@ -244,7 +244,8 @@ class Door(pyfuse3.Operations):
             async for name, node, stat, next_id in self._fs.readdir(fh, start_id):
                 if not pyfuse3.readdir_reply(token, name, entry_attributes(stat), next_id):
                     return
-                node.lookups += 1
+                if name not in (b".", b".."):
+                    node.lookups += 1
 
     async def releasedir(self, fh: int) -> None:
         with errno_at_the_door("releasedir"):

@@ -1,9 +1,9 @@
 """Take many of the kernel's requests a pass: a quicker way to wait than pyfuse3's own.
 
 pyfuse3 goes through trio's epoll for every single request. Here the descriptor is polled first, without
-leaving the task, so that requests which are waiting already are answered one after the other; only then does a
-task wait, after a few microseconds of polling, since a program that has just got its answer mostly asks again
-at once. Measured on 2 cores: 4 KiB reads, lookups and tar's many small files gain 1.5 to 3 times.
+leaving the task, so that requests which are waiting already are answered one after the other; only then does
+a task wait, after a few microseconds of polling, since a program that has just got its answer mostly asks
+again at once. Measured on 2 cores: 4 KiB reads, lookups and tar's many small files gain 1.5 to 3 times.
 
 This leans on private parts of pyfuse3 (the name `_wait_fuse_readable` and its place in the session loop), so
 it is only used with versions that it was tested with; without it everything works, more slowly.

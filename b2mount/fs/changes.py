@@ -7,23 +7,25 @@ changed.
 import stat
 import time
 
+from b2mount.cache.listing import Listing
 from b2mount.core.access import LookUpBy, Operation, look_up_by
 from b2mount.core.errors import (
     AlreadyExists,
     DirectoryNotEmpty,
+    IllegalName,
     IsADirectory,
     NoSuchFile,
     NotADirectory,
     NotPermitted,
     NotSupported,
 )
-from b2mount.core.names import PLACEHOLDER, check_new_component, check_uploadable, parse_shown
+from b2mount.core.names import PLACEHOLDER, Entry, check_new_component, check_uploadable, parse_shown
 from b2mount.core.posix import DEFAULT_DIRECTORY_MODE, DEFAULT_FILE_MODE, Attributes, Kind, to_info
 from b2mount.core.scope import Place, place
-from b2mount.fs.commits import Commits
+from b2mount.fs.commits import Commits, can_be_kept
 from b2mount.fs.nodes import DirectoryNode, FileNode
-from b2mount.fs.overlay import Mark
-from b2mount.fs.tree import Tree
+from b2mount.fs.overlay import Mark, shows
+from b2mount.fs.tree import Resolved, Tree
 from b2mount.fs.world import World
 from b2mount.journal.drafts import Draft
 from b2mount.store.store import FileVersion
@@ -52,9 +54,9 @@ class Changes:
 
     async def create(self, parent: DirectoryNode, entry: str, mode: int, uid: int, gid: int) -> FileNode:
         """Make an empty file, open for writing; it is in the journal once it is committed."""
-        component = self.check_new(parent, entry, Operation.CREATE)
+        component, twin = self.check_new(parent, entry, Operation.CREATE)
         attributes = self._attributes(Kind.FILE, mode, uid, gid)
-        await self._demand_free(parent, component)
+        await self._demand_free(parent, component, twin=twin)
         draft = self._world.journal.new_draft(attributes)
         node = self._world.nodes.new_file(parent, component, None)
         node.working = draft
@@ -88,14 +90,14 @@ class Changes:
 
     async def symlink(self, parent: DirectoryNode, entry: str, target: bytes, uid: int, gid: int) -> FileNode:
         """Make a symbolic link; its target is kept in the file info and as the file's content."""
-        component = self.check_new(parent, entry, Operation.SYMLINK)
+        component, twin = self.check_new(parent, entry, Operation.SYMLINK)
         text = target.decode("utf-8", "surrogateescape")
         now = time.time_ns()
         owner, group = self._owner(uid, gid)
         attributes = Attributes(Kind.SYMLINK, now, uid=owner, gid=group, target=text)
         limit = self._world.info_limit(parent.bucket_id)
         to_info(attributes, {}, limit=limit, file_name=parent.prefix + component)
-        await self._demand_free(parent, component)
+        await self._demand_free(parent, component, twin=twin)
         draft = self._world.journal.new_draft(attributes, content_type=SYMLINK_CONTENT_TYPE)
         draft.write(0, target)
         node = self._world.nodes.new_file(parent, component, None)
@@ -107,10 +109,10 @@ class Changes:
 
     async def mkdir(self, parent: DirectoryNode, entry: str, mode: int, uid: int, gid: int) -> DirectoryNode:
         """Make a directory, kept by a placeholder that holds its attributes."""
-        component = self.check_new(parent, entry, Operation.MKDIR)
+        component, _ = self.check_new(parent, entry, Operation.MKDIR)
         prefix = parent.prefix + component + "/"
         check_uploadable(prefix + PLACEHOLDER)
-        await self._demand_free(parent, component)
+        await self._demand_free(parent, component, twin=False)
         bucket_id = parent.bucket_id
         node = self._world.nodes.new_directory(parent, component + "/", bucket_id, parent.bucket_name)
         self._world.overlay.set(bucket_id, prefix, Mark.DIRECTORY)
@@ -120,8 +122,8 @@ class Changes:
         await self._world.journal.commit()
         return node
 
-    def check_new(self, parent: DirectoryNode, entry: str, operation: Operation) -> str:
-        """Return the component for a name to be made. Raises what makes it impossible."""
+    def check_new(self, parent: DirectoryNode, entry: str, operation: Operation) -> Entry:
+        """Return what a name to be made stands for. Raises what makes it impossible."""
         if parent.gone:
             raise NoSuchFile("the directory was removed")
         if parent.shows_buckets:
@@ -130,16 +132,20 @@ class Changes:
         shown = parse_shown(entry)
         name = parent.prefix + shown.component
         is_directory = operation in (Operation.MKDIR, Operation.RENAME_DIRECTORY)
+        if is_directory and shown.twin:
+            raise IllegalName(f"{entry}: such names are those of files beside a directory")
         self._world.demand(operation, name + "/" if is_directory else name)
         if place(parent.prefix, self._world.scope.limit) is Place.ABOVE:
             raise NotPermitted("this directory is made up from the key and cannot be changed")
         check_new_component(shown.component)
         check_uploadable(name)
-        return shown.component
+        return shown
 
-    async def _demand_free(self, parent: DirectoryNode, component: str) -> None:
+    async def _demand_free(self, parent: DirectoryNode, component: str, *, twin: bool) -> None:
         resolved = await self._tree.resolve(parent, component)
-        if resolved.file is not None or (resolved.directory and not self._is_guess(parent, component)):
+        demand_directory_of_twin(component, twin=twin, resolved=resolved)
+        taken = resolved.directory and not twin and not self._is_guess(parent, component)
+        if resolved.file is not None or taken:
             raise AlreadyExists(f"{parent.prefix}{component}: exists")
         if parent.gone:
             raise NoSuchFile("the directory was removed")
@@ -175,10 +181,23 @@ class Changes:
         self._world.demand(Operation.UNLINK, node.name)
         if self._world.options.hard_delete:
             self._world.demand(Operation.HARD_DELETE, node.name)
-        self.remove_name(node)
+        if node.key == "":
+            await self._hide_now(node)
+        else:
+            self.remove_name(node)
         self._commits.touch(parent)
         self.keep_directory(parent)
         await self._world.journal.commit()
+
+    async def _hide_now(self, node: FileNode) -> None:
+        """Hide a file whose B2 name ends in `/` at once: to the journal that is the name of its directory."""
+        if self._world.options.hard_delete:
+            raise NotPermitted(f"{node.name}: not with --hard-delete")
+        await self._world.store.hide(node.bucket_id, node.name)
+        listing = self._world.listings.last_known(node.bucket_id, node.name)
+        if listing is not None:
+            listing.drop("")
+        self._world.nodes.detach(node)
 
     def remove_name(self, node: FileNode) -> None:
         """Take a file's name away, here at once and in B2 by the journal."""
@@ -209,7 +228,7 @@ class Changes:
         if listing is None:
             return True
         if key == PLACEHOLDER:
-            return listing.marker is not None or not listing.complete
+            return listing.marker is not None or key in listing.rows or not listing.complete
         return key in listing.rows or not listing.knows(key)
 
     async def rmdir(self, parent: DirectoryNode, entry: str) -> None:
@@ -250,26 +269,23 @@ class Changes:
         world = self._world
         listing = await world.listings.get(node.bucket_id, node.prefix)
         while True:
-            if not self.is_empty(node):
+            if not self.is_empty(node, listing):
                 raise DirectoryNotEmpty(f"{node.prefix}: not empty")
             if listing.complete:
                 return
             await world.listings.extend(node.bucket_id, listing)
 
-    def is_empty(self, node: DirectoryNode) -> bool:
-        """Say whether nothing shows in a directory, as far as the pages known go."""
+    def is_empty(self, node: DirectoryNode, listing: Listing) -> bool:
+        """Say whether nothing shows in a directory, as far as the pages known of its *listing* go."""
         world = self._world
         facts = world.overlay.under(node.bucket_id, node.prefix)
-        if any(fact is not Mark.GONE and key != PLACEHOLDER for key, fact in facts.items()):
+        if any(shows(key, fact) for key, fact in facts.items()):
             return False
-        listing = world.listings.peek(node.bucket_id, node.prefix)
-        if listing is None:
-            return True
         order, hint = listing.order, listing.live_hint
         for step in range(len(order)):
             index = (hint + step) % len(order)
             key = order[index]
-            if key in listing.rows and facts.get(key) is not Mark.GONE:
+            if key in listing.rows and key not in facts:
                 listing.live_hint = index
                 return False
         return True
@@ -284,12 +300,18 @@ class Changes:
         fact = world.overlay.get(node.bucket_id, node.prefix + PLACEHOLDER)
         if isinstance(fact, (Draft, FileVersion)):
             return
-        listing = world.listings.peek(node.bucket_id, node.prefix)
+        listing = world.listings.last_known(node.bucket_id, node.prefix)
         if listing is None or not listing.complete or (listing.marker is not None and fact is None):
             return
-        if self.is_empty(node):
+        if self.is_empty(node, listing) and can_be_kept(node):
             world.overlay.set(node.bucket_id, node.prefix, Mark.DIRECTORY)
             self._commits.put_marker(node, Attributes(Kind.DIRECTORY, node.touched_ns or time.time_ns()))
+
+
+def demand_directory_of_twin(component: str, *, twin: bool, resolved: Resolved) -> None:
+    """Raise IllegalName for the name of a file beside a directory where there is no such directory."""
+    if twin and not resolved.directory:
+        raise IllegalName(f"{component}: no directory of this name; the file can be made without the escape")
 
 
 def pin(node: FileNode) -> None:

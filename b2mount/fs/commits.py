@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from b2mount.core.access import Operation
-from b2mount.core.errors import LocalStorageError, NotPermitted
-from b2mount.core.names import PLACEHOLDER
+from b2mount.core.errors import B2MountError, LocalStorageError, NotPermitted
+from b2mount.core.names import PLACEHOLDER, check_uploadable
 from b2mount.core.posix import Attributes, Kind, to_info
 from b2mount.core.scope import Place, place
 from b2mount.fs.nodes import DirectoryNode, FileNode
@@ -36,6 +36,7 @@ class Commits:
     def working_draft(self, node: FileNode) -> Draft:
         """Return the draft that takes a file's writes, beginning one over what it holds now."""
         if node.working is None:
+            demand_changeable(node)
             base = node.current
             node.working = self._world.journal.new_draft(
                 node.attributes,
@@ -111,6 +112,7 @@ class Commits:
             journal.update(op)
             return
         self._world.demand(Operation.SET_ATTRIBUTES, node.name)
+        demand_changeable(node)
         draft = journal.new_draft(attributes, base=content, content_type=content.content_type, keep=keep)
         node.content = draft
         journal.put(node.bucket_id, node.name, draft)
@@ -131,6 +133,11 @@ class Commits:
         world.demand(Operation.MKDIR, directory.prefix)
         limit = world.info_limit(directory.bucket_id)
         to_info(attributes, {}, limit=limit, file_name=directory.prefix + PLACEHOLDER)
+        check_uploadable(directory.prefix + PLACEHOLDER)
+        fact = world.overlay.get(directory.bucket_id, directory.prefix + PLACEHOLDER)
+        listing = world.listings.last_known(directory.bucket_id, directory.prefix)
+        if fact is None and listing is not None and PLACEHOLDER in listing.rows:
+            raise NotPermitted(f"{directory.prefix}{PLACEHOLDER} has content, so it cannot hold attributes")
         if not directory.gone:
             directory.touched_ns = None
             self.put_marker(directory, attributes)
@@ -156,3 +163,18 @@ class Commits:
     def touch(self, directory: DirectoryNode) -> None:
         """Take note that a name in a directory came or went."""
         directory.touched_ns = time.time_ns()
+
+
+def demand_changeable(node: FileNode) -> None:
+    """Raise NotPermitted for a file whose B2 name ends in `/`: B2 takes no new version of it."""
+    if node.key == "":
+        raise NotPermitted(f"{node.name}: B2 takes no new file of such a name")
+
+
+def can_be_kept(directory: DirectoryNode) -> bool:
+    """Say whether B2 takes a placeholder under the directory's name; not so for some that S3 tools make."""
+    try:
+        check_uploadable(directory.prefix + PLACEHOLDER)
+    except B2MountError:
+        return False
+    return True

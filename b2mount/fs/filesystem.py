@@ -27,6 +27,8 @@ from b2mount.fs.tree import Tree
 from b2mount.fs.world import World
 from b2mount.fs.xattrs import Xattrs
 
+DOTS = 2  # entries that every directory begins with: `.` and `..`
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -262,11 +264,19 @@ class FileSystem:
         return number
 
     async def readdir(self, number: int, offset: int) -> AsyncIterator[tuple[bytes, Node, Stat, int]]:
-        """Yield name, node, numbers and next offset of entries; the caller counts those it hands out."""
+        """Yield name, node, numbers and next offset of entries; the caller counts those it hands out.
+
+        `.` and `..` come first; the kernel counts no lookup for them.
+        """
         handle = self._directories[number]
-        async for entry in self._readdir.entries(handle, offset):
+        directory = handle.node
+        until = trio.current_time() + self._world.options.listing_ttl
+        for at, (name, node) in enumerate([(b".", directory), (b"..", directory.parent or directory)]):
+            if offset <= at:
+                yield name, node, self._stats.of(node, until), at + 1
+        async for entry in self._readdir.entries(handle, max(offset - DOTS, 0)):
             stat = self._stats.of(entry.node, entry.until)
-            yield os.fsencode(entry.name), entry.node, stat, entry.next_offset
+            yield os.fsencode(entry.name), entry.node, stat, entry.next_offset + DOTS
             self._world.nodes.drop_if_unused(entry.node)
 
     def releasedir(self, number: int) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import trio
 
 from b2mount.cache.listings import Listings
+from b2mount.core.names import PLACEHOLDER
 from b2mount.journal.drafts import Draft
 from b2mount.journal.ops import OpQueue, parents
 from b2mount.store.store import Action, FileVersion
@@ -117,6 +118,13 @@ class Overlay:
         if name.endswith("/"):
             return self._queue.pending_below(bucket_id, name) > 0
         return self._queue.tail(bucket_id, name) is not None
+
+
+def shows(key: str, fact: Fact) -> bool:
+    """Say whether an own change is a name that shows: placeholders do not, unless they have content."""
+    if isinstance(fact, Mark):
+        return fact is not Mark.GONE
+    return key != PLACEHOLDER or fact.size > 0
 
 
 def _split(name: str) -> tuple[str, str]:

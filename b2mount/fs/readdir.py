@@ -12,10 +12,10 @@ import trio
 
 from b2mount.cache.listing import Listing
 from b2mount.core.access import Operation
-from b2mount.core.names import PLACEHOLDER, fits_in_entry, shown
+from b2mount.core.names import fits_in_entry, shown
 from b2mount.core.scope import Place, admits, next_step, place
 from b2mount.fs.nodes import Content, DirectoryNode, Node
-from b2mount.fs.overlay import Mark
+from b2mount.fs.overlay import Mark, shows
 from b2mount.fs.tree import Tree
 from b2mount.fs.world import World
 from b2mount.journal.drafts import Draft
@@ -81,12 +81,13 @@ class Readdir:
             until = self._world.listings.until(handle.listing)
         if place(node.prefix, self._world.scope.limit) is Place.ABOVE:
             return DirectoryEntry(shown(key[:-1]), self._tree.directory_node(node, key), until, index + 1)
-        fact = self._world.overlay.get(node.bucket_id, node.prefix + key)
+        # `dir/` as a file inside dir/ has no overlay entry: that name is the directory's there
+        fact = self._world.overlay.get(node.bucket_id, node.prefix + key) if key else None
         row = handle.listing.rows.get(key) if handle.listing is not None else None
         if row is None and handle.listing is not None and fact is None:
             newer = self._world.listings.peek(node.bucket_id, node.prefix)
             row = newer.rows.get(key) if newer is not None else None  # an own addition, in B2 by now
-        if fact is Mark.GONE or (fact is None and row is None):
+        if row is None if fact is None else not shows(key, fact):
             return None
         if key.endswith("/"):
             name = shown(key[:-1])
@@ -139,10 +140,7 @@ class Readdir:
         added = [
             key
             for key, fact in facts.items()
-            if fact is not Mark.GONE
-            and key not in listing.rows
-            and key != PLACEHOLDER
-            and admits(node.prefix + key, limit)
+            if shows(key, fact) and key not in listing.rows and admits(node.prefix + key, limit)
         ]
         handle.keys.extend(added)
         return bool(added)

@@ -4,7 +4,8 @@ Nothing is downloaded or uploaded again. A directory's rename is one journal ent
 made together, so that a crash in the middle is taken up there.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from b2mount.core.access import Operation
 from b2mount.core.errors import (
@@ -17,8 +18,8 @@ from b2mount.core.errors import (
 )
 from b2mount.core.names import PLACEHOLDER, check_uploadable, is_placeholder
 from b2mount.core.posix import Attributes, from_info
-from b2mount.fs.changes import Changes, pin
-from b2mount.fs.commits import Commits
+from b2mount.fs.changes import Changes, demand_directory_of_twin, pin
+from b2mount.fs.commits import Commits, demand_changeable
 from b2mount.fs.nodes import Content, DirectoryNode, FileNode, Node
 from b2mount.fs.overlay import Mark
 from b2mount.fs.tree import Resolved, Tree
@@ -62,8 +63,11 @@ class Renames:
             raise NotPermitted("a bucket cannot be renamed")
         is_directory = isinstance(node, DirectoryNode)
         operation = Operation.RENAME_DIRECTORY if is_directory else Operation.CREATE
-        component = self._changes.check_new(new_parent, new, operation)
+        component, twin = self._changes.check_new(new_parent, new, operation)
         target = await self._tree.resolve(new_parent, component)
+        demand_directory_of_twin(component, twin=twin, resolved=target)
+        if twin:
+            target = replace(target, directory=False)  # the name is the file's beside it
         if (target.file is not None or target.directory) and flags & NOREPLACE:
             raise AlreadyExists(f"{new}: exists")
         if isinstance(node, DirectoryNode):
@@ -82,6 +86,7 @@ class Renames:
         assert old_parent is not None
         if to.parent.bucket_id == node.bucket_id and to.name == node.name:
             return
+        demand_changeable(node)
         self._world.demand(Operation.UNLINK, node.name)
         async with node.lock:  # no commit puts the old name meanwhile
             if node.gone:
@@ -161,12 +166,12 @@ class Renames:
                 return
             await self._changes.demand_empty(other)
         files = await self._everything_under(node)
-        prefix = to.name + "/"
-        for name, _ in files:
-            check_uploadable(prefix + name[len(node.prefix) :])
+        moves = _new_names(files, node.prefix, to.name + "/")
+        for new_name in moves.values():
+            check_uploadable(new_name)
         if node.gone or to.parent.gone:
             raise NoSuchFile("the directory was removed meanwhile")
-        self._move_directory(node, to, files)
+        self._move_directory(node, to, files, moves)
         self._commits.touch(old_parent)
         self._commits.touch(to.parent)
         self._changes.keep_directory(old_parent)
@@ -195,16 +200,20 @@ class Renames:
             elif isinstance(current, FileNode):
                 await self._commits.commit(current)
 
-    def _move_directory(self, node: DirectoryNode, to: _Place, files: list[tuple[str, Content]]) -> None:
+    def _move_directory(
+        self, node: DirectoryNode, to: _Place, files: list[tuple[str, Content]], moves: Mapping[str, str]
+    ) -> None:
         """Move all files and directories, in memory and in the journal, between two awaits."""
         world, bucket_id, old_prefix = self._world, node.bucket_id, node.prefix
         new_bucket, new_prefix = to.parent.bucket_id, to.name + "/"
         directories = {old_prefix}
         for name, content in files:
-            new_name = new_prefix + name[len(old_prefix) :]
-            child = self._tree.find_file(bucket_id, name)
-            moved = self._move_content(child, bucket_id, name, content, new_bucket, new_name)
-            world.overlay.set(new_bucket, new_name, moved)
+            if name in moves:
+                child = self._tree.find_file(bucket_id, name)
+                moved = self._move_content(child, bucket_id, name, content, new_bucket, moves[name])
+                world.overlay.set(new_bucket, moves[name], moved)
+            else:
+                world.journal.hide(bucket_id, name, exists=True)
             directory = name[: name.rfind("/") + 1]
             while directory not in directories:
                 directories.add(directory)
@@ -263,6 +272,23 @@ class Renames:
             content_type=content.content_type or AUTOMATIC_CONTENT_TYPE,
             keep=keep,
         )
+
+
+def _new_names(files: list[tuple[str, Content]], old_prefix: str, new_prefix: str) -> dict[str, str]:
+    """Say which new name each file under a directory gets.
+
+    B2 takes no new placeholder of the S3 tools' form (`dir/`): it becomes one of ours, or nothing where there
+    is one already.
+    """
+    names = {name for name, _ in files}
+    moves: dict[str, str] = {}
+    for name, content in files:
+        new_name = new_prefix + name[len(old_prefix) :]
+        if not (name.endswith("/") and content.size == 0):
+            moves[name] = new_name
+        elif name + PLACEHOLDER not in names:
+            moves[name] = new_name + PLACEHOLDER
+    return moves
 
 
 def attributes_of(content: Content, *, is_directory: bool = False) -> Attributes:

@@ -119,9 +119,9 @@ class Stats:
             return self._default(node), now + FOREVER
         name = node.prefix + PLACEHOLDER
         fact = world.overlay.get(node.bucket_id, name)
-        if isinstance(fact, Draft):
+        if isinstance(fact, Draft) and fact.size == 0:
             return fact.attributes, now + FOREVER
-        if isinstance(fact, FileVersion):
+        if isinstance(fact, FileVersion) and fact.size == 0:
             return self._stored(fact), now + world.options.listing_ttl
         if look_up_by(world.grant) is not LookUpBy.LISTING:
             return self._default(node), now + world.options.listing_ttl

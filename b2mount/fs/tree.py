@@ -18,7 +18,7 @@ from b2mount.core.errors import IllegalName, NoSuchFile, NotADirectory
 from b2mount.core.names import PLACEHOLDER, parse_shown, shown
 from b2mount.core.scope import Place, RootBucket, admits, next_step, place
 from b2mount.fs.nodes import Content, DirectoryNode, FileNode, Node
-from b2mount.fs.overlay import Mark
+from b2mount.fs.overlay import Fact, Mark
 from b2mount.fs.world import World
 from b2mount.journal.drafts import Draft
 from b2mount.store.store import FileVersion
@@ -86,29 +86,45 @@ class Tree:
         if where is Place.ABOVE:
             return Resolved(None, component == next_step(parent.prefix, limit), math.inf)
         name = parent.prefix + component
-        if not admits(name + "/", limit) or (component == PLACEHOLDER):
+        if not admits(name + "/", limit):
             return Resolved(None, False, math.inf)
-        facts = self._world.overlay
-        file_fact, folder_fact = facts.get(parent.bucket_id, name), facts.get(parent.bucket_id, name + "/")
+        if component == PLACEHOLDER:
+            return await self._resolve_placeholder(parent)
+        file_fact, folder_fact = self._facts(parent, component)
         local_until = trio.current_time() + self._world.options.listing_ttl
         if folder_fact is None and isinstance(file_fact, (FileVersion, Draft)):
-            listing = self._world.listings.peek(parent.bucket_id, parent.prefix)
+            listing = self._world.listings.last_known(parent.bucket_id, parent.prefix)
             is_twin = listing is not None and component + "/" in listing.rows
             return Resolved(file_fact, is_twin, local_until)
         if folder_fact is Mark.DIRECTORY and file_fact is None:
-            listing = self._world.listings.peek(parent.bucket_id, parent.prefix)
+            listing = self._world.listings.last_known(parent.bucket_id, parent.prefix)
             return Resolved(listing.rows.get(component) if listing else None, True, local_until)
         if folder_fact is not None and file_fact is not None:
             file = None if isinstance(file_fact, Mark) else file_fact
             return Resolved(file, folder_fact is Mark.DIRECTORY, local_until)
         found = await self._ask(parent, component)
         # own changes made while B2 answered win
-        file_fact, folder_fact = facts.get(parent.bucket_id, name), facts.get(parent.bucket_id, name + "/")
+        file_fact, folder_fact = self._facts(parent, component)
         file_seen: Content | None = found.file
         if file_fact is not None:
             file_seen = None if isinstance(file_fact, Mark) else file_fact
         folder_seen = found.folder is not None if folder_fact is None else folder_fact is Mark.DIRECTORY
         return Resolved(file_seen, folder_seen, found.until)
+
+    def _facts(self, parent: DirectoryNode, component: str) -> tuple[Fact | None, Fact | None]:
+        """Return what own changes say of a component as a file, and as a directory."""
+        facts, bucket_id, name = self._world.overlay, parent.bucket_id, parent.prefix + component
+        # `dir/` as a file inside dir/ has no overlay entry: that name is the directory's there
+        return facts.get(bucket_id, name) if component else None, facts.get(bucket_id, name + "/")
+
+    async def _resolve_placeholder(self, parent: DirectoryNode) -> Resolved:
+        """Show a file of the placeholder's name only where it has content, so that nothing is lost."""
+        fact = self._world.overlay.get(parent.bucket_id, parent.prefix + PLACEHOLDER)
+        if fact is not None:
+            found = None if isinstance(fact, Mark) or fact.size == 0 else fact
+            return Resolved(found, False, trio.current_time() + self._world.options.listing_ttl)
+        told = await self._ask(parent, PLACEHOLDER)
+        return Resolved(told.file if told.file is not None and told.file.size else None, False, told.until)
 
     async def _ask(self, parent: DirectoryNode, component: str) -> Found:
         world = self._world

@@ -1,4 +1,8 @@
-"""Extended attributes: the user's own, kept in the file info, and `user.b2.*`, which tells what B2 holds."""
+"""Extended attributes: the user's own, kept in the file info, and `user.b2.*`, which tells what B2 holds.
+
+`user.b2.*` is answered to who asks for it by name, and is not listed: rsync -X, cp -a and tar --xattrs would
+carry the values of one copy to another and fail to set or remove them there.
+"""
 
 import os
 from collections.abc import Iterator
@@ -47,9 +51,8 @@ class Xattrs:
         return found
 
     async def list(self, node: Node) -> list[str]:
-        """Return the names of all attributes."""
-        own = list((await self._attributes(node)).xattrs)
-        return own + [name for name, _ in self._of_version(node)]
+        """Return the names of the user's own attributes."""
+        return list((await self._attributes(node)).xattrs)
 
     async def set(self, node: Node, name: str, value: bytes) -> None:
         """Set an attribute; it is in the journal at return.
