@@ -182,7 +182,8 @@ class Listings:
         if listing is None:
             return
         key = name[len(directory) :]
-        if key == PLACEHOLDER:
+        if key == PLACEHOLDER and (version is None or version.size == 0):
+            listing.drop(key)
             listing.marker = version
             listing.marker_names = {name} if version is not None else set()
         elif version is None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import itertools
 import json
 import os
+import re
 import socket
 import time
 import uuid
@@ -27,6 +29,7 @@ UTIME_OMIT = (1 << 30) - 2
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
+_numbers = itertools.count(1)  # short names made unlike
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -111,7 +114,7 @@ def shared_mount(
 
 def own_directory(shared: Here, request: pytest.FixtureRequest) -> Here:
     """Make a directory for one test."""
-    name = request.node.name[:100]
+    name = f"{re.sub('[^A-Za-z0-9]+', '-', request.node.name)[:80]}{next(_numbers)}"
     (shared.path / name).mkdir()
     return Here(shared.mount, shared.bucket, shared.path / name, f"{name}/")
 
