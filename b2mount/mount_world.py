@@ -168,7 +168,7 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
             await world.blocks.adopt(draft.result, draft.spool.path)
 
     limits = dict.fromkeys(world.lock_buckets, INFO_LIMIT_LOCKED)
-    sender = Sender(store, hard_delete=options.hard_delete, info_limits=limits)
+    sender = Sender(store, mounted.journal.note, hard_delete=options.hard_delete, info_limits=limits)
     left = mounted.journal.start(
         sender.send,
         settle=options.settle,
@@ -176,6 +176,7 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
         on_done=on_done,
         on_refused=on_refused,
         on_spool_free=on_spool_free,
+        abandon=sender.abandon,
     )
     for op in left:
         _show_unsent(overlay, op)

@@ -41,14 +41,15 @@ CREATE TABLE IF NOT EXISTS ops (
     base_op INTEGER,              -- or the put whose result is the base
     info TEXT,                    -- JSON; attributes included
     is_directory INTEGER,
-    content_type TEXT
+    content_type TEXT,
+    large_id TEXT                 -- an unfinished large file that an attempt began
 );
 """
 
 _UPSERT = """
 INSERT OR REPLACE INTO ops (id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled,
-                            base, base_op, info, is_directory, content_type)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                            base, base_op, info, is_directory, content_type, large_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 T = TypeVar("T")
@@ -151,7 +152,7 @@ class Database:
         """Read what an earlier life left unsent, in order, drafts tied to their bases."""
         columns = (
             "id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled, "
-            "base, base_op, info, is_directory, content_type"
+            "base, base_op, info, is_directory, content_type, large_id"
         )
         rows = self._guard(
             lambda: self._db.execute(f"SELECT {columns} FROM ops ORDER BY ordering").fetchall()
@@ -183,7 +184,7 @@ def _row(op: Op) -> tuple[Any, ...]:
     )
     draft = op.draft
     if draft is None:
-        return (*common, None, None, None, None, None, None, None)
+        return (*common, None, None, None, None, None, None, None, None)
     base = draft.resolve_base()
     return (
         *common,
@@ -194,6 +195,7 @@ def _row(op: Op) -> tuple[Any, ...]:
         json.dumps(to_info(draft.attributes, draft.keep, limit=_NO_LIMIT)),
         int(op.name.endswith("/.bzEmpty") or op.name == ".bzEmpty"),
         draft.content_type,
+        op.large_id,
     )
 
 
@@ -216,7 +218,8 @@ def _op(row: tuple[Any, ...], draft: Draft | None) -> Op:
     op = Op(row[0], Kind(row[2]), row[3], row[4], draft=draft)
     op.order = row[1]
     op.after = set(json.loads(row[5]))
-    op.sent_before = bool(row[6])
+    op.sent_before = op.recovered = bool(row[6])
+    op.large_id = row[15]
     return op
 
 

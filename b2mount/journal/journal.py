@@ -9,7 +9,7 @@ import fcntl
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 import trio
@@ -55,6 +55,7 @@ class Journal:
         on_done: Done,
         on_refused: Refused,
         on_spool_free: SpoolFree,
+        abandon: Callable[[str], Awaitable[None]],
     ) -> list[Op]:
         """Make the uploader, and queue what an earlier life left unsent; return that, in order.
 
@@ -69,6 +70,7 @@ class Journal:
             on_done=on_done,
             on_refused=on_refused,
             on_spool_free=on_spool_free,
+            abandon=abandon,
         )
         left = self.database.load(self._spool_path)
         self._ids = itertools.count(max((op.id for op in left), default=0) + 1)
@@ -218,6 +220,11 @@ class Journal:
                 self._garbage.append(tail.draft.spool)
             dropped.append(tail)
         return dropped
+
+    async def note(self, op: Op) -> None:
+        """Write an operation down as it stands, durably."""
+        self.database.record(op)
+        await self.database.commit()
 
     async def commit(self) -> None:
         """Return when every change made so far survives a crash. Raises OutOfSpace, LocalStorageError."""

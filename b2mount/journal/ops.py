@@ -46,8 +46,10 @@ class Op:
         "finished",
         "id",
         "kind",
+        "large_id",
         "name",
         "order",
+        "recovered",
         "sent_before",
         "state",
         "successor",
@@ -68,6 +70,8 @@ class Op:
         self.attempts = 0
         self.error: B2MountError | None = None  # of the last attempt
         self.failed_for_good = False  # B2 refused: waiting for a person, tried again now and then
+        self.large_id: str | None = None  # an unfinished large file that an attempt began
+        self.recovered = False  # left by an earlier life, in the middle of an attempt
         self.sent_before = False  # an attempt began in an earlier life: B2 may have it already
         self.successor: Op | None = None  # what took its place
         self.finished = trio.Event()  # DONE or DROPPED

@@ -1,10 +1,11 @@
 """Carry out one operation of the journal in B2: the cheapest way that its draft allows.
 
 Content that did not change is copied inside B2, changed content is uploaded whole or assembled from copied
-and uploaded parts (core/parts.py plans). Knows the store; knows neither the order of operations nor the tree.
+and uploaded parts (core/parts.py plans, large.py assembles). Knows the store; knows neither the order of
+operations nor the tree.
 """
 
-import logging
+import functools
 from collections.abc import Mapping
 
 import trio
@@ -12,69 +13,30 @@ import trio
 from b2mount.core.errors import B2MountError, NoSuchFile
 from b2mount.core.extents import Origin, Segment
 from b2mount.core.grant import Capability
-from b2mount.core.parts import Assemble, CopyPart, CopyWhole, Limits, UploadPart, UploadWhole, plan_parts
+from b2mount.core.parts import CopyWhole, Limits, UploadWhole, plan_parts
 from b2mount.core.posix import INFO_LIMIT, to_info
-from b2mount.journal.drafts import Draft, Spool
+from b2mount.journal.bodies import BytesBody, SpoolBody, ZeroBody, sha1_of
+from b2mount.journal.drafts import Draft
+from b2mount.journal.large import LargeFiles, Note
 from b2mount.journal.ops import Kind, Op
 from b2mount.store.store import Action, Body, FileVersion, Store
 
-log = logging.getLogger("b2mount.journal")
-
 CONTENT_KEYS = frozenset(["large_file_sha1"])  # file info about the content: not for a changed one
-PARTS_AT_ONCE = 4  # of one file; a guess: other files want connections too
 FETCH = 8 << 20  # bytes a request for what goes into a part
-
-
-class SpoolBody:
-    """Bytes [start, end) of a spool file, as a body to send."""
-
-    def __init__(self, spool: Spool, start: int, end: int) -> None:
-        self._spool = spool
-        self._start = start
-        self._end = end
-
-    @property
-    def size(self) -> int:
-        return self._end - self._start
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        return self._spool.read(self._start + offset, min(size, self.size - offset))
-
-
-class ZeroBody:
-    """Zeros, as a body to send."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    @property
-    def size(self) -> int:
-        return self._size
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        return bytes(min(size, self._size - offset))
-
-
-class BytesBody:
-    """Bytes in memory, as a body to send."""
-
-    def __init__(self, data: bytes | bytearray) -> None:
-        self._data = memoryview(data)
-
-    @property
-    def size(self) -> int:
-        return len(self._data)
-
-    def read_at(self, offset: int, size: int) -> memoryview:
-        return self._data[offset : offset + size]
 
 
 class Sender:
     """The way from operations to B2's calls."""
 
-    def __init__(self, store: Store, *, hard_delete: bool, info_limits: Mapping[str, int]) -> None:
-        """Send through *store*. *info_limits* has the bytes of file info by bucket where they are fewer."""
+    def __init__(
+        self, store: Store, note: Note, *, hard_delete: bool, info_limits: Mapping[str, int]
+    ) -> None:
+        """Send through *store*; *note* writes an operation down in the journal.
+
+        *info_limits* has the bytes of file info by bucket where they are fewer than usual.
+        """
         self._store = store
+        self._large = LargeFiles(store, note)
         self._hard_delete = hard_delete
         self._info_limits = info_limits
 
@@ -110,6 +72,9 @@ class Sender:
         base = draft.resolve_base()
         if isinstance(base, Draft):
             raise B2MountError("an earlier version of the file is not in B2 yet")
+        sent = await self._sent_before(op, draft, base)
+        if sent is not None:
+            return sent
         if draft.only_metadata and base is not None and 0 < base.size <= Limits().maximum_single:
             return await self._copy(op, draft, base, 0, None)
         segments = list(draft.extents.segments(0, draft.size))
@@ -131,7 +96,36 @@ class Sender:
         if isinstance(plan, CopyWhole):
             assert base is not None
             return await self._copy(op, draft, base, plan.start, plan.end)
-        return await self._assemble(op, draft, base, plan)
+        return await self._large.assemble(
+            op,
+            plan,
+            base,
+            functools.partial(self._body, draft, base),
+            content_type=draft.content_type,
+            info=self._info(op, draft),
+        )
+
+    async def _sent_before(self, op: Op, draft: Draft, base: FileVersion | None) -> FileVersion | None:
+        """Return the newest version of the name if an attempt before a crash made it of this very draft."""
+        if not op.recovered or not self._store.grant.has(Capability.LIST_FILES):
+            return None
+        page = await self._store.list_names(op.bucket_id, op.name, limit=1)
+        newest = page.rows[0] if page.rows else None
+        if newest is None or newest.name != op.name or newest.size != draft.size or newest.sha1 is None:
+            return None
+        if dict(newest.info) != self._info(op, draft):
+            return None
+        if draft.only_metadata and base is not None:
+            return newest if newest.sha1 == base.sha1 and newest.file_id != base.file_id else None
+        if draft.extents.needs_base:
+            return None  # made again, for want of a checksum to compare
+        body = await self._body(draft, base, 0, draft.size)
+        sha1 = await trio.to_thread.run_sync(sha1_of, body)
+        return newest if newest.sha1 == sha1 else None
+
+    async def abandon(self, file_id: str) -> None:
+        """Cancel an unfinished large file whose operation was dropped."""
+        await self._large.cancel(file_id, "a change that was superseded")
 
     def _info(self, op: Op, draft: Draft) -> dict[str, str]:
         keep = draft.keep
@@ -152,52 +146,6 @@ class Sender:
             start=start,
             end=end,
         )
-
-    async def _assemble(self, op: Op, draft: Draft, base: FileVersion | None, plan: Assemble) -> FileVersion:
-        """Make a large file of parts; one that cannot be finished is cancelled."""
-        file_id = await self._store.start_large(
-            op.bucket_id, op.name, content_type=draft.content_type, info=self._info(op, draft)
-        )
-        try:
-            sha1s = await self._send_parts(file_id, draft, base, plan)
-            return await self._store.finish_large(file_id, sha1s)
-        except BaseException:
-            with trio.move_on_after(10, shield=True):
-                try:
-                    await self._store.cancel_large(file_id)
-                except B2MountError as exc:
-                    log.warning("%s: unfinished large file %s is left in B2: %s", op.name, file_id, exc)
-            raise
-
-    async def _send_parts(
-        self, file_id: str, draft: Draft, base: FileVersion | None, plan: Assemble
-    ) -> list[str]:
-        sha1s = [""] * len(plan.parts)
-        slots = trio.CapacityLimiter(PARTS_AT_ONCE)
-        failures: list[B2MountError] = []
-
-        async def send_part(index: int, part: CopyPart | UploadPart) -> None:
-            try:
-                async with slots:
-                    if isinstance(part, CopyPart):
-                        assert base is not None
-                        row = await self._store.copy_part(
-                            base.file_id, part.start, part.end, file_id, index + 1
-                        )
-                    else:
-                        body = await self._body(draft, base, part.start, part.end)
-                        row = await self._store.upload_part(file_id, index + 1, body)
-                    sha1s[index] = row.sha1
-            except B2MountError as exc:
-                failures.append(exc)
-                nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            for index, part in enumerate(plan.parts):
-                nursery.start_soon(send_part, index, part)
-        if failures:
-            raise failures[0]
-        return sha1s
 
     async def _body(self, draft: Draft, base: FileVersion | None, start: int, end: int) -> Body:
         """Return bytes [start, end) of a draft: from the spool, or put together where the base shows."""

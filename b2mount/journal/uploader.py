@@ -59,12 +59,14 @@ class Uploader:
         on_done: Done,
         on_refused: Refused,
         on_spool_free: SpoolFree,
+        abandon: Callable[[str], Awaitable[None]],
     ) -> None:
         """Prepare; *width* attempts at once, *settle* in seconds.
 
         *on_done* is told of each operation B2 has carried out, before anybody who waits for it; *on_refused*
         of each refusal that time will not mend, and says whether the operation is to be given up;
-        *on_spool_free* may take the spool file of a sent draft before it is deleted.
+        *on_spool_free* may take the spool file of a sent draft before it is deleted; *abandon* cancels an
+        unfinished large file.
         """
         self._queue = queue
         self._database = database
@@ -76,6 +78,8 @@ class Uploader:
         self._slots = trio.CapacityLimiter(width)
         self._heap: list[tuple[float, int]] = []
         self._wake = trio.Event()
+        self._abandon = abandon
+        self._abandoned: list[str] = []  # unfinished large files to be cancelled
         self._failures = 0  # attempts that failed so far
         self._attempt_ended = trio.Event()  # renewed each time one ends
 
@@ -104,6 +108,9 @@ class Uploader:
     def take_out(self, op: Op, state: State) -> None:
         """End *op* as done or dropped, and let go what waited for it."""
         op.state = state
+        if op.large_id is not None:
+            self._abandoned.append(op.large_id)
+            self._wake.set()
         for freed in self._queue.take_out(op):
             self._schedule(freed)
         op.finished.set()
@@ -173,6 +180,8 @@ class Uploader:
         async with trio.open_nursery() as nursery:
             while True:
                 self._wake = trio.Event()
+                while self._abandoned:
+                    nursery.start_soon(self._abandon, self._abandoned.pop())
                 delay = await self._start_due(nursery)
                 with trio.move_on_after(delay):
                     await self._wake.wait()
@@ -216,13 +225,20 @@ class Uploader:
             self._failed(op, LocalStorageError(f"a bug in b2mount: {type(exc).__name__}"))
         else:
             self._succeeded(op, version)
-            await self._database.commit()
-            if op.draft is not None:  # only now: a crash before would have found the row without its bytes
-                await self._on_spool_free(op)
-                op.draft.spool.remove()
+            await self._let_spool_go(op)
         finally:
             self._slots.release_on_behalf_of(op)
             self._wake.set()
+
+    async def _let_spool_go(self, op: Op) -> None:
+        """Delete a sent draft's spool file: only now, as a crash must not find the row without its bytes."""
+        try:
+            await self._database.commit()
+            if op.draft is not None:
+                await self._on_spool_free(op)
+                op.draft.spool.remove()
+        except (B2MountError, OSError) as exc:
+            log.warning("%s: sent; its spool file stays for now: %s", op.name, exc)
 
     def _succeeded(self, op: Op, version: FileVersion | None) -> None:
         if op.error is not None:
