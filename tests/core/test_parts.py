@@ -285,6 +285,11 @@ def test_a_call_s_price_decides_between_one_upload_and_few_parts() -> None:
     # One upload moves 16 MB up and 15 MB down; two parts move 1 MB and take three calls more.
     assert isinstance(planned(extents, call_bytes=10 * MB), UploadWhole)
     assert isinstance(planned(extents, call_bytes=10 * MB - 1), Assemble)
+    patched = Extents(16 * MB)
+    patched.write(0, MB)
+    # One upload moves 16 MB up and 15 MB down; two parts move 5 MB and 4 MB, and take three calls more.
+    assert isinstance(planned(patched, call_bytes=22 * MB // 3 + 1), UploadWhole)
+    assert isinstance(planned(patched, call_bytes=22 * MB // 3), Assemble)
 
 
 def test_patches_close_to_each_other_share_one_upload() -> None:
@@ -334,6 +339,11 @@ def test_a_small_file_is_uploaded_whole_with_what_it_keeps() -> None:
     extents = Extents(3 * MB)
     extents.write(3 * MB, 3 * MB + 1000)
     assert planned(extents) == UploadWhole(3 * MB + 1000, ((0, 3 * MB),))
+    twice_the_smallest_part = Extents(10 * MB - 1)
+    twice_the_smallest_part.write(10 * MB - 1, 10 * MB)
+    assert planned(twice_the_smallest_part) == UploadWhole(10 * MB, ((0, 10 * MB - 1),))
+    twice_the_smallest_part.write(10 * MB, 10 * MB + 1)
+    assert isinstance(planned(twice_the_smallest_part), Assemble)
 
 
 def test_a_file_that_is_mostly_old_is_copied_also_where_one_upload_would_do() -> None:

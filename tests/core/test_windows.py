@@ -79,6 +79,12 @@ def test_a_window_more_than_doubles_until_it_is_full() -> None:
     assert all(later >= min(2 * earlier, earlier + MAXIMUM - FLIGHT) for earlier, later in pairwise(ends))
 
 
+def test_a_sequence_anywhere_is_ahead_by_twice_of_what_it_read_from_its_second_read_on() -> None:
+    reader = ReadAhead(10 * GIB)
+    assert reader.on_read(GIB, BLOCK) == Window(GIB, GIB + BLOCK)
+    assert reader.on_read(GIB + BLOCK, BLOCK) == Window(GIB + BLOCK, GIB + 2 * BLOCK + 4 * BLOCK)
+
+
 def test_the_first_read_of_a_file_asks_for_a_mebibyte() -> None:
     assert ReadAhead(GIB).on_read(0, PAGE) == Window(0, MIB)
     assert ReadAhead(300 * KIB).on_read(0, PAGE) == Window(0, 300 * KIB)
