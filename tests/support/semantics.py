@@ -82,6 +82,11 @@ class Here:
         rows = self.emulator.list_names(self.bucket, self.prefix)
         return {row["fileName"].removeprefix(self.prefix) for row in rows}
 
+    def calls_about(self, name: str, since: int) -> list[str]:
+        """Return the calls about one file that the mount sent since a moment."""
+        entries = requests_of(self.emulator, self.mount.key, since)
+        return [entry["call"] for entry in entries if entry["name"] == self.prefix + name]
+
 
 @contextlib.contextmanager
 def fresh_bucket(emulator: Emulator, **fields: Any) -> Iterator[str]:
