@@ -282,5 +282,5 @@ def mount_flags(*, source: str, read_only: bool, allow_other: bool, extra: Seque
 
 
 def _safe(text: str) -> str:
-    """Keep commas, backslashes and white space out of a mount option."""
-    return "".join("_" if char in ",\\" or char.isspace() else char for char in text)
+    """Keep commas, backslashes, white space and what is not ASCII (pyfuse3's limit) out of a mount option."""
+    return "".join(char if "!" <= char <= "~" and char not in ",\\" else "_" for char in text)

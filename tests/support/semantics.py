@@ -187,3 +187,8 @@ def calls_of(emulator: Emulator, key: tuple[str, str], since: int) -> list[str]:
     """Return the names of the calls that a key sent since a moment, but for authorizing."""
     calls = [entry["call"] for entry in requests_of(emulator, key, since)]
     return [call for call in calls if call != "b2_authorize_account"]
+
+
+def refusals_of(emulator: Emulator, key: tuple[str, str], since: int) -> list[dict[str, Any]]:
+    """Return the requests of a key that the server refused for want of a right."""
+    return [entry for entry in requests_of(emulator, key, since) if entry["status"] in (401, 403)]
