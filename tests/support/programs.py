@@ -1,0 +1,51 @@
+"""Programs that nobody here wrote, for the tests that drive them on a mount."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.emulator import find_program
+
+PROGRAM_SECONDS = 240.0
+
+
+def need(name: str) -> str:
+    """Return the path of a program; skip the test where it is missing, or fail in CI."""
+    found = find_program(name)
+    if found is not None:
+        return found
+    message = f"{name} is not installed"
+    if os.environ.get("CI"):
+        pytest.fail(f"{message}: in CI every program must be there")
+    pytest.skip(message)
+
+
+def run(
+    *words: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    ok: tuple[int, ...] = (0,),
+    stdin: bytes | None = None,
+) -> str:
+    """Run a program, demand an exit status of *ok*, and return what it printed; *env* is added to ours."""
+    done = subprocess.run(
+        [need(str(words[0])), *words[1:]],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        input=stdin if stdin is not None else b"",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=PROGRAM_SECONDS,
+        check=False,
+    )
+    text = done.stdout.decode(errors="replace")
+    assert done.returncode in ok, f"{' '.join(map(str, words))}: exit status {done.returncode}\n{text}"
+    return text
+
+
+def shell(script: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Run a bash script that ends at the first failure; return what it printed."""
+    return run("bash", "-euo", "pipefail", "-c", script, cwd=cwd, env=env)
