@@ -15,6 +15,7 @@ from b2mount.cache.blocks import BLOCK, Blocks
 from b2mount.cache.disk import DiskCache
 from b2mount.cache.listing import Listing
 from b2mount.cache.listings import Listings
+from b2mount.core.access import LookUpBy, look_up_by
 from b2mount.core.errors import B2MountError, NoSuchFile
 from b2mount.core.grant import Capability, Grant
 from b2mount.core.options import MountOptions
@@ -118,7 +119,7 @@ def build(
             holder[0].on_new_listing(bucket_id, listing)
 
     listings = Listings(store, options.listing_ttl, scope.limit, on_new=on_new_listing)
-    overlay = Overlay(journal.queue, listings)
+    overlay = Overlay(journal.queue, listings, keeps=lambda: look_up_by(store.grant) is LookUpBy.MEMORY)
     world = World(
         store=store,
         scope=scope,

@@ -7,7 +7,7 @@ knows neither inodes nor the kernel.
 
 import enum
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -16,6 +16,8 @@ from b2mount.core.names import PLACEHOLDER
 from b2mount.journal.drafts import Draft
 from b2mount.journal.ops import OpQueue, parents
 from b2mount.store.store import Action, FileVersion
+
+REMEMBERED = 100_000  # own changes kept for a key that can ask for none; a guess: some 50 MB
 
 
 class Mark(enum.Enum):
@@ -33,8 +35,10 @@ _NOTHING: Mapping[str, Fact] = {}
 class Overlay:
     """Own changes by bucket and name; the name of a directory ends in `/`."""
 
-    def __init__(self, queue: OpQueue, listings: Listings) -> None:
+    def __init__(self, queue: OpQueue, listings: Listings, *, keeps: Callable[[], bool]) -> None:
+        """*keeps* says whether nobody else can tell what was made here, since the key cannot ask."""
         self._queue = queue
+        self._keeps = keeps
         self._listings = listings
         self._by_directory: dict[tuple[str, str], dict[str, Fact]] = {}
         self._settled: deque[tuple[float, str, str, Fact]] = deque()
@@ -103,7 +107,8 @@ class Overlay:
     def purge(self) -> None:
         """Hand over to the listings what every answer still to come will tell."""
         oldest = self._listings.oldest_call()
-        while self._settled and self._settled[0][0] < oldest:
+        spared = REMEMBERED if self._keeps() else 0
+        while len(self._settled) > spared and self._settled[0][0] < oldest:
             _, bucket_id, name, fact = self._settled.popleft()
             directory, key = _split(name)
             facts = self._by_directory.get((bucket_id, directory), {})
