@@ -19,6 +19,7 @@ from b2mount.core.extents import Extents
 from b2mount.core.posix import from_info, to_info
 from b2mount.journal.drafts import Draft, Spool
 from b2mount.journal.ops import Kind, Op
+from b2mount.journal.reserve import Reserve
 from b2mount.store.store import Action, FileVersion, Retention
 
 FORMAT = 1
@@ -67,7 +68,9 @@ class Database:
         self._durable = 0
         self._lock = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)
+        self._reserve = Reserve(path.with_name("reserve"))
         self._db = self._guard(self._open)
+        self._reserve.fill()
 
     def _open(self) -> sqlite3.Connection:
         self.path.touch(mode=0o600)
@@ -145,11 +148,23 @@ class Database:
                     self._db.execute("ROLLBACK")
                 raise
 
-        if batch:
-            self._guard(transaction)
+        if not batch:
+            return
+        while True:
+            try:
+                self._guard(transaction)
+            except OutOfSpace:
+                if not self._reserve.give():
+                    raise
+            else:
+                self._reserve.fill()
+                return
 
     def load(self, spool_path: Callable[[int], Path]) -> list[Op]:
-        """Read what an earlier life left unsent, in order, drafts tied to their bases."""
+        """Read what an earlier life left unsent, in order, drafts tied to their bases.
+
+        Raises LocalStorageError, also for rows that no b2mount wrote.
+        """
         columns = (
             "id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled, "
             "base, base_op, info, is_directory, content_type, large_id"
@@ -157,18 +172,29 @@ class Database:
         rows = self._guard(
             lambda: self._db.execute(f"SELECT {columns} FROM ops ORDER BY ordering").fetchall()
         )
-        drafts: dict[int, Draft] = {}
-        for row in rows:
-            if row[2] == Kind.PUT.value:
-                drafts[row[0]] = _draft(row, Spool(spool_path(row[0])))
-        for row in rows:
-            if row[11] is not None:
-                drafts[row[0]].base = drafts[row[11]]
-        return [_op(row, drafts.get(row[0])) for row in rows]
+        try:
+            return _ops(rows, spool_path)
+        except (ValueError, KeyError, TypeError) as exc:
+            raise LocalStorageError(
+                f"the journal {self.path} is damaged ({exc!r}); what it promised to send cannot be read"
+            ) from exc
 
     def close(self) -> None:
         """Close the file; what was recorded and not committed is lost."""
         self._db.close()
+
+
+def _ops(rows: list[tuple[Any, ...]], spool_path: Callable[[int], Path]) -> list[Op]:
+    drafts: dict[int, Draft] = {}
+    for row in rows:
+        if row[2] == Kind.PUT.value:
+            drafts[row[0]] = draft = _draft(row, Spool(spool_path(row[0])))
+            if draft.extents.dirty_bytes:
+                draft.spool.expect(draft.extents.dirty[-1][1])
+    for row in rows:
+        if row[11] is not None:
+            drafts[row[0]].base = drafts[row[11]]
+    return [_op(row, drafts.get(row[0])) for row in rows]
 
 
 def _row(op: Op) -> tuple[Any, ...]:

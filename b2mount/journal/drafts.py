@@ -28,21 +28,36 @@ def local_error(exc: OSError, doing: str) -> LocalStorageError:
 class Spool:
     """The local file that holds a draft's new bytes, at the draft's own offsets (sparse elsewhere)."""
 
-    __slots__ = ("_fd", "_removed", "path")
+    __slots__ = ("_fd", "_lost", "_made", "_removed", "path")
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd: int | None = None
         self._removed = False
+        self._made = False
+        self._lost = False  # somebody else deleted it
+
+    def expect(self, size: int) -> None:
+        """Take note that an earlier life wrote *size* bytes; if they are not there, none are made up.
+
+        Reading then raises LocalStorageError, since what it would show are zeros that nobody wrote.
+        """
+        self._made = True
+        try:
+            self._lost = self.path.stat().st_size < size
+        except OSError:
+            self._lost = True
 
     @property
     def fd(self) -> int:
         """The open file; made at first use with mode 0600. Raises LocalStorageError."""
         if self._fd is None:
-            if self._removed:  # opening again would read as zeros what is in B2 by now
+            if self._removed or self._lost:  # opening again would read as zeros what was written
                 raise LocalStorageError("the spool file is gone")
+            make = 0 if self._made else os.O_CREAT
             try:
-                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._fd = os.open(self.path, os.O_RDWR | make | os.O_CLOEXEC, 0o600)
+                self._made = True
             except OSError as exc:
                 raise local_error(exc, "opening the spool") from exc
         return self._fd
@@ -78,7 +93,12 @@ class Spool:
             raise local_error(exc, "truncating the spool") from exc
 
     def sync(self) -> None:
-        """Wait until the disk has it. Blocks: call in a thread (it uses a descriptor of its own)."""
+        """Wait until the disk has it. Blocks: call in a thread (it uses a descriptor of its own).
+
+        Raises LocalStorageError; for a file that somebody deleted only once, as others wait for the disk too.
+        """
+        if self._lost:
+            return
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -87,6 +107,7 @@ class Spool:
                 os.close(fd)
         except FileNotFoundError:
             if not self._removed:  # else the draft was dropped meanwhile
+                self._lost = True
                 raise LocalStorageError("the spool file is gone") from None
         except OSError as exc:
             raise local_error(exc, "syncing the spool") from exc
@@ -97,7 +118,7 @@ class Spool:
             while start < end:
                 done = os.copy_file_range(other.fd, self.fd, end - start, start, start)
                 if not done:
-                    break
+                    raise LocalStorageError("copying in the spool: it ends too early")
                 start += done
         except OSError as exc:
             raise local_error(exc, "copying in the spool") from exc

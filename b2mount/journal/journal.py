@@ -6,6 +6,7 @@ nothing else builds on them. Knows names and drafts; knows neither inodes nor li
 """
 
 import fcntl
+import functools
 import itertools
 import logging
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import trio
 
-from b2mount.core.errors import LocalStorageError
+from b2mount.core.errors import B2MountError, LocalStorageError
 from b2mount.core.posix import Attributes
 from b2mount.journal.database import Database
 from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft, Spool, local_error
@@ -37,14 +38,22 @@ class Journal:
         self._hard_delete = hard_delete
         self._lock_fd = _lock(directory)
         try:
-            self._spool_directory.mkdir(mode=0o700, exist_ok=True)
-            self.database = Database(directory / "journal.sqlite")
-        except OSError as exc:
-            raise local_error(exc, f"preparing {directory}") from exc
+            self.database = self._prepare()
+        except B2MountError:
+            os.close(self._lock_fd)
+            raise
         self.queue = OpQueue()
         self._ids = itertools.count(1)
         self._garbage: list[Spool] = []
+        self._may_show: set[tuple[str, str]] = set()  # names at which B2 may show what a dropped op is about
         self.uploader: Uploader  # set by `start`
+
+    def _prepare(self) -> Database:
+        try:
+            self._spool_directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as exc:
+            raise local_error(exc, f"preparing {self.directory}") from exc
+        return Database(self.directory / "journal.sqlite")
 
     def start(
         self,
@@ -67,25 +76,29 @@ class Journal:
             send,
             settle=settle,
             width=width,
-            on_done=on_done,
+            on_done=functools.partial(self._done, on_done),
             on_refused=on_refused,
             on_spool_free=on_spool_free,
             abandon=abandon,
         )
         left = self.database.load(self._spool_path)
-        self._ids = itertools.count(max((op.id for op in left), default=0) + 1)
+        self._ids = itertools.count(max((max(op.id, op.order) for op in left), default=0) + 1)
         known = {op.id for op in left if op.draft is not None}
         for path in self._spool_directory.iterdir():
             if not path.name.isdigit() or int(path.name) not in known:
                 path.unlink()  # written, but neither closed nor synced when the mount died
-        for op in left:
-            self.queue.add(op)
+        self.queue.restore(left)
         for op in left:
             self.uploader.submit(op)
             self.uploader.hurry(op)
         if left:
             log.warning("%d changes of an earlier mount are not in B2 yet; sending them now", len(left))
         return left
+
+    def _done(self, on_done: Done, op: Op, version: FileVersion | None) -> None:
+        if self.queue.tail(*op.key) is None:
+            self._may_show.discard(op.key)  # what B2 shows is known now
+        on_done(op, version)
 
     def _spool_path(self, draft_id: int) -> Path:
         return self._spool_directory / str(draft_id)
@@ -140,7 +153,8 @@ class Journal:
             draft.extents = merged
             draft.base = base.base
         finally:
-            self.uploader.submit(op)
+            if op.state is State.QUEUED:  # not dropped meanwhile
+                self.uploader.submit(op)
 
     # --- changes of names --------------------------------------------------------------------------------
 
@@ -150,8 +164,9 @@ class Journal:
         draft.frozen = True
         op = Op(draft.id, Kind.PUT, bucket_id, name, draft=draft)
         op.after = {other.id for other in after}
-        self._supersede(bucket_id, name, op, sparing=draft.resolve_base())
+        heirs = self._supersede(bucket_id, name, op, sparing=draft.resolve_base())
         self.queue.add(op)
+        self._inherit(op, heirs)
         if draft.extents.dirty_bytes:
             self.database.sync_first(draft.spool)
         self.database.record(op)
@@ -168,12 +183,13 @@ class Journal:
             return tail
         op = Op(next(self._ids), Kind.HIDE, bucket_id, name)
         op.after = {other.id for other in after}
-        dropped = self._supersede(bucket_id, name, None, sparing=None)
-        exists = exists or any(other.sent_before for other in dropped)
+        self._supersede(bucket_id, name, op, sparing=None)
+        exists = exists or op.key in self._may_show
+        self._may_show.discard(op.key)
         if not exists and self.queue.tail(bucket_id, name) is None:
+            op.state = State.DROPPED
+            op.finished.set()
             return None
-        for other in dropped:
-            other.successor = op
         self.queue.add(op)
         self.database.record(op)
         self.uploader.submit(op)
@@ -192,18 +208,22 @@ class Journal:
         there = self.queue.chain(bucket_id, name)
         if any(op in self.queue.waited_for(other) for other in there):
             return False
-        self._supersede(bucket_id, name, op, sparing=None)
+        heirs = self._supersede(bucket_id, name, op, sparing=None)
         self.queue.move(op, bucket_id, name)
+        self._inherit(op, heirs)
         op.order = next(self._ids)
         self.database.record(op)
         self.uploader.submit(op)
         return True
 
     def _supersede(
-        self, bucket_id: str, name: str, by: Op | None, *, sparing: FileVersion | Draft | None
+        self, bucket_id: str, name: str, by: Op, *, sparing: FileVersion | Draft | None
     ) -> list[Op]:
-        """Drop the unsent operations at the end of a name's chain that nothing builds on."""
-        dropped: list[Op] = []
+        """Drop the unsent operations at the end of a name's chain that nothing builds on.
+
+        Return those that were told to come after one of them.
+        """
+        heirs: list[Op] = []
         while (tail := self.queue.tail(bucket_id, name)) is not None:
             if tail.state is not State.QUEUED or tail is by:
                 break
@@ -211,15 +231,25 @@ class Journal:
                 break
             if tail.draft is not None and (tail.draft is sparing or self.queue.needed_by(tail)):
                 break
-            if tail.sent_before and by is None and tail.kind is Kind.HIDE:
-                break
+            if tail.sent_before or tail.kind is Kind.HIDE:
+                self._may_show.add(tail.key)
+            heirs += self.queue.heirs(tail)
             tail.successor = by
             self.database.forget(tail)
             self.uploader.take_out(tail, State.DROPPED)
             if tail.draft is not None:
                 self._garbage.append(tail.draft.spool)
-            dropped.append(tail)
-        return dropped
+        return [heir for heir in heirs if heir.state is State.QUEUED]
+
+    def _inherit(self, op: Op, heirs: Iterable[Op]) -> None:
+        """Have those that were to come after what *op* took the place of come after *op*.
+
+        So the old name of a renamed file goes only once the new one holds what was made of it since: with
+        hard deletion its bytes are taken from there.
+        """
+        for heir in heirs:
+            if self.queue.wait_for(heir, op):
+                self.database.record(heir)
 
     async def note(self, op: Op) -> None:
         """Write an operation down as it stands, durably."""
@@ -229,7 +259,11 @@ class Journal:
     async def commit(self) -> None:
         """Return when every change made so far survives a crash. Raises OutOfSpace, LocalStorageError."""
         garbage, self._garbage = self._garbage, []
-        await self.database.commit()
+        try:
+            await self.database.commit()
+        except B2MountError:
+            self._garbage[:0] = garbage  # a crash now would find their rows
+            raise
         for spool in garbage:
             spool.remove()
 

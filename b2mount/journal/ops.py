@@ -7,7 +7,7 @@ Names that have nothing to do with each other do not wait. No clock, no threads,
 
 import enum
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import trio
 
@@ -50,6 +50,7 @@ class Op:
         "name",
         "order",
         "recovered",
+        "refused",
         "sent_before",
         "state",
         "successor",
@@ -72,6 +73,7 @@ class Op:
         self.failed_for_good = False  # B2 refused: waiting for a person, tried again now and then
         self.large_id: str | None = None  # an unfinished large file that an attempt began
         self.recovered = False  # left by an earlier life, in the middle of an attempt
+        self.refused = False  # given up: B2 will not do it, and it was undone here
         self.sent_before = False  # an attempt began in an earlier life: B2 may have it already
         self.successor: Op | None = None  # what took its place
         self.finished = trio.Event()  # DONE or DROPPED
@@ -118,6 +120,23 @@ class OpQueue:
         for blocker in blockers:
             self._blocked[blocker].add(op.id)
         self._count(op, 1)
+
+    def restore(self, ops: Sequence[Op]) -> None:
+        """Add what an earlier life left, in order; what one says to be done first may come later in it."""
+        known = {op.id for op in ops}
+        self.ops.update((op.id, op) for op in ops)
+        for op in ops:
+            op.after &= known
+            self.add(op)
+
+    def wait_for(self, op: Op, other: Op) -> bool:
+        """Have *op* wait for *other* too; False, and nothing changed, where *other* waits for *op*."""
+        if op is other or op in self.waited_for(other):
+            return False
+        op.after.add(other.id)
+        self._blockers[op.id].add(other.id)
+        self._blocked[other.id].add(op.id)
+        return True
 
     def take_out(self, op: Op) -> list[Op]:
         """Remove a done or dropped operation; return those that wait for nothing any more.
@@ -199,6 +218,11 @@ class OpQueue:
                 seen.add(current)
                 yield self.ops[current]
                 todo.extend(self._blockers[current])
+
+    def heirs(self, op: Op) -> list[Op]:
+        """Return the operations that were told to come after this one."""
+        waiting = (self.ops[waiting_id] for waiting_id in self._blocked.get(op.id, ()))
+        return [other for other in waiting if op.id in other.after]
 
     def needed_by(self, op: Op) -> list[Op]:
         """Return the puts whose drafts build on this one's draft."""

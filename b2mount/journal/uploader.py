@@ -18,10 +18,14 @@ from b2mount.core.errors import (
     B2MountError,
     B2Unavailable,
     CapReached,
+    KeyExpired,
+    KeyRejected,
+    KeyRevoked,
     LocalStorageError,
     Throttled,
 )
 from b2mount.journal.database import Database
+from b2mount.journal.drafts import Draft
 from b2mount.journal.ops import Op, OpQueue, State
 from b2mount.store.store import FileVersion
 
@@ -29,7 +33,8 @@ log = logging.getLogger("b2mount.journal")
 
 RETRY_FIRST = 2.0  # seconds; doubled each time; a guess between a blip and an outage
 RETRY_LAST = 300.0
-PASSING = (B2Unavailable, Throttled, CapReached, LocalStorageError)  # what time may mend
+KEY_TROUBLE = (KeyExpired, KeyRevoked, KeyRejected)  # a new key mends it
+PASSING = (B2Unavailable, Throttled, CapReached, LocalStorageError, *KEY_TROUBLE)  # what time may mend
 
 Send = Callable[[Op], Awaitable[FileVersion | None]]
 Done = Callable[[Op, FileVersion | None], None]
@@ -79,6 +84,7 @@ class Uploader:
         self._heap: list[tuple[float, int]] = []
         self._wake = trio.Event()
         self._abandon = abandon
+        self._spent: list[Op] = []  # sent, the spool file still there
         self._abandoned: list[str] = []  # unfinished large files to be cancelled
         self._failures = 0  # attempts that failed so far
         self._attempt_ended = trio.Event()  # renewed each time one ends
@@ -125,13 +131,15 @@ class Uploader:
     async def wait(self, op: Op) -> None:
         """Return when B2 has carried out *op* or whatever took its place.
 
-        Raises the error of the first attempt, at it or at what it waits for, that fails after the call. The
-        wait ends because each attempt does: the store's deadlines hold for it.
+        Raises the error of the first attempt, at it or at what it waits for, that fails after the call, and
+        that of a refusal that undid it. The wait ends because each attempt does: the store's deadlines hold.
         """
         began = self._failures
         self.hurry(op)
         while True:
             while op.finished.is_set():
+                if op.refused and op.error is not None:
+                    raise op.error
                 if op.successor is None:
                     return
                 op = op.successor
@@ -157,18 +165,22 @@ class Uploader:
         """
         began = self._failures
         goal = set(self._queue.ops.values() if ops is None else ops)
+        refused: list[Failure] = []
         for op in goal:
             self.hurry(op)
         while True:
-            goal = {last for op in goal if not (last := _last(op)).finished.is_set()}
+            goal = {_last(op) for op in goal}
+            refused += [Failure(op.name, op.error) for op in goal if op.refused and op.error is not None]
+            goal = {op for op in goal if not op.finished.is_set()}
             if progress is not None:
                 progress(len(goal), sum(op.draft.extents.dirty_bytes for op in goal if op.draft is not None))
             if self._failures > began:
                 errors = {op: self._failed_since(op, began) for op in goal}
                 if all(errors.values()):
-                    return [Failure(op.name, error) for op, error in errors.items() if error is not None]
+                    left = (Failure(op.name, error) for op, error in errors.items() if error is not None)
+                    return [*refused, *left]
             if not goal:
-                return []
+                return refused
             await self._attempt_ended.wait()
             if len(goal) > 500:
                 await trio.sleep(0.05)  # the round above costs by what is left: not once an operation
@@ -216,7 +228,7 @@ class Uploader:
             if not op.sent_before:
                 op.sent_before = True
                 self._database.record(op)
-                await self._database.commit()
+                await self._mark_begun(op)
             version = await self._send(op)
         except B2MountError as exc:
             self._failed(op, exc)
@@ -230,15 +242,37 @@ class Uploader:
             self._slots.release_on_behalf_of(op)
             self._wake.set()
 
-    async def _let_spool_go(self, op: Op) -> None:
-        """Delete a sent draft's spool file: only now, as a crash must not find the row without its bytes."""
+    async def _mark_begun(self, op: Op) -> None:
+        """Have the journal say that B2 may have it, so that a crash does not make it send all again.
+
+        Goes on where the disk does not take it: what is sent makes room there.
+        """
         try:
             await self._database.commit()
-            if op.draft is not None:
-                await self._on_spool_free(op)
-                op.draft.spool.remove()
-        except (B2MountError, OSError) as exc:
+        except LocalStorageError as exc:
+            log.info("%s: sent without a mark in the journal: %s", op.name, exc)
+
+    async def _let_spool_go(self, op: Op) -> None:
+        """Delete a sent draft's spool file: only now, as a crash must not find the row without its bytes."""
+        spent, self._spent = [*self._spent, op], []
+        try:
+            await self._database.commit()
+        except B2MountError as exc:
             log.warning("%s: sent; its spool file stays for now: %s", op.name, exc)
+            self._spent += spent
+            return
+        for done in spent:
+            if done.draft is not None:
+                await self._give_away(done, done.draft)
+
+    async def _give_away(self, op: Op, draft: Draft) -> None:
+        try:
+            await self._on_spool_free(op)
+            draft.spool.remove()
+        except OSError as exc:
+            log.warning("%s: sent; its spool file stays until the next mount: %s", op.name, exc.strerror)
+        except Exception:
+            log.exception("%s: sent; its spool file stays until the next mount: a bug", op.name)
 
     def _succeeded(self, op: Op, version: FileVersion | None) -> None:
         if op.error is not None:
@@ -260,7 +294,7 @@ class Uploader:
         if op.failed_for_good and self._on_refused(op, error):
             log.error("%s: %s; the change is undone here", op.name, error)
             self._database.forget(op)
-            op.error = None
+            op.refused = True
             self.take_out(op, State.DROPPED)
             return
         if first:
