@@ -167,6 +167,9 @@ def test_a_time_before_1970_from_another_tool_is_taken() -> None:
         ("1e9", 5_000_000),
         ("nan", 5_000_000),
         ("999999999999", 5_000_000),
+        ("253402300799.999", 253_402_300_799_999 * 10**6),
+        ("253402300799.9990000001", 253_402_300_799_999 * 10**6),
+        ("253402300800", 5_000_000),
     ],
 )
 def test_the_mtime_of_the_s3_world_is_read_in_float_seconds(text: str, expected: int) -> None:
@@ -232,6 +235,43 @@ def test_what_passes_the_limit_is_refused_unless_it_is_the_time_alone(
             assert back(info, a) == a
 
 
+def test_what_fits_to_the_byte_is_taken_as_it_is() -> None:
+    a = Attributes(Kind.FILE, 1_700_000_000_123_456_789, mode=0o640)
+    whole = to_info(a)
+    assert to_info(a, limit=header_bytes(whole)) == whole
+    cut = to_info(a, limit=header_bytes(whole) - 1)
+    assert to_info(a, limit=header_bytes(cut)) == cut
+
+
+def test_words_that_are_no_fields_are_dropped() -> None:
+    info = {"b2mount": "1;;=;=5;zz;x;y;x=1;u=7"}
+    assert from_info(info, fallback_ms=0) == Attributes(Kind.FILE, 0, uid=7)
+    assert "b2mount" not in to_info(Attributes(Kind.FILE, 0), info)
+
+
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        Attributes(Kind.FILE, -(2**63) * NS, mode=0, uid=0, gid=0),
+        Attributes(Kind.BLOCK, 2**63 * NS - 1, mode=0o7777, uid=2**32 - 2, gid=2**32 - 2, rdev=2**64 - 1),
+    ],
+)
+def test_the_first_and_last_values_of_every_field_survive(extreme: Attributes) -> None:
+    assert back(to_info(extreme), extreme) == extreme
+
+
+@pytest.mark.parametrize(
+    "field", ["m=10000", "m=-1", "u=4294967295", "u=-1", "g=4294967295", "r=18446744073709551616", "r=-1"]
+)
+def test_a_field_out_of_range_is_left_out(field: str) -> None:
+    assert from_info({"b2mount": f"1;{field}"}, fallback_ms=1) == Attributes(Kind.FILE, 1_000_000)
+
+
+@pytest.mark.parametrize("seconds", [-(2**63) - 1, 2**63])
+def test_a_time_that_no_file_can_have_is_left_out(seconds: int) -> None:
+    assert from_info({"b2mount": f"1;n={seconds * NS}"}, fallback_ms=1) == Attributes(Kind.FILE, 1_000_000)
+
+
 def test_the_nanoseconds_give_way_before_anything_is_refused() -> None:
     a = Attributes(Kind.FILE, 1_700_000_000_123_456_789, mode=0o640)
     whole = to_info(a)
@@ -262,6 +302,7 @@ def test_an_attribute_of_eight_thousand_bytes_is_too_large() -> None:
         {"gid": -1},
         {"rdev": 2**64},
         {"mtime_ns": 2**63 * NS},
+        {"mtime_ns": -(2**63) * NS - 1},
         {"target": "a"},
         {"kind": Kind.SYMLINK},
         {"kind": Kind.SYMLINK, "target": ""},
