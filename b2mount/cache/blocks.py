@@ -33,7 +33,7 @@ class Flight:
         self.end = end
         self.arrived = trio.Event()
         self.error: BaseException | None = None
-        self.blocks: list[bytes] = []  # once arrived: for who waited, should memory not hold them
+        self.blocks: list[memoryview] = []  # once arrived: for who waited, should memory not hold them
 
 
 @dataclass(slots=True)
@@ -55,17 +55,22 @@ class Blocks:
         """Keep at most *memory_size* bytes in memory, and what *disk* takes there."""
         self._store = store
         self._nursery = nursery
-        self._memory: LRUCache[tuple[str, int], bytes] = LRUCache(memory_size, getsizeof=len)
+        self._memory: LRUCache[tuple[str, int], memoryview] = LRUCache(memory_size, getsizeof=len)
         self._disk = disk
         self._disk_limiter = trio.CapacityLimiter(DISK_THREADS)
         self._flights: dict[tuple[str, int], Flight] = {}
         self.counts = BlockCounts()
 
     @property
+    def memory_size(self) -> int:
+        """The most bytes that are kept in memory."""
+        return int(self._memory.maxsize)
+
+    @property
     def memory_bytes(self) -> int:
         return int(self._memory.currsize)
 
-    def read_cached(self, version: FileVersion, start: int, end: int) -> bytes | None:
+    def read_cached(self, version: FileVersion, start: int, end: int) -> bytes | memoryview | None:
         """Return bytes [start, end) if all of them are in memory; never waits."""
         first, last = start // BLOCK, (end - 1) // BLOCK
         if first == last:
@@ -94,7 +99,7 @@ class Blocks:
             return b""
         cached = self.read_cached(version, start, end)
         if cached is not None:
-            return cached
+            return bytes(cached)
         pieces = []
         for index in range(start // BLOCK, (end - 1) // BLOCK + 1):
             block = await self._block(version, index, end)
@@ -133,7 +138,7 @@ class Blocks:
         key = (file_id, index)
         return key in self._memory or key in self._flights
 
-    async def _block(self, version: FileVersion, index: int, end: int) -> bytes:
+    async def _block(self, version: FileVersion, index: int, end: int) -> memoryview:
         key = (version.file_id, index)
         block = self._memory.get(key)
         if block is not None:
@@ -180,7 +185,7 @@ class Blocks:
                 data = fetched = await self._store.read_range(version.file_id, low, high)
                 self.counts.fetched_bytes += len(data)
             view = memoryview(data)
-            flight.blocks = [bytes(view[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
+            flight.blocks = [view[at : at + BLOCK] for at in range(0, len(data), BLOCK)]
             for index, block in enumerate(flight.blocks, flight.first):
                 if len(block) <= self._memory.maxsize:
                     self._memory[version.file_id, index] = block

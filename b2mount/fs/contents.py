@@ -6,7 +6,18 @@ from b2mount.fs.nodes import Content
 from b2mount.journal.drafts import Draft, local_segments
 from b2mount.store.store import FileVersion
 
-FLIGHTS_A_WINDOW = 4  # parallel requests that a small window is cut into; a guess
+FLIGHTS_A_WINDOW = 16  # parallel requests that a window is cut into: as many as there are connections
+
+
+class Reads:
+    """What one handle has read of one version, and up to where it is fetched ahead."""
+
+    __slots__ = ("ahead", "fetched_to", "file_id")
+
+    def __init__(self, version: FileVersion) -> None:
+        self.file_id = version.file_id
+        self.ahead = ReadAhead(version.size, block=BLOCK)
+        self.fetched_to = 0  # bytes before this, from the last read on, were asked for; 0: nothing ahead
 
 
 class Contents:
@@ -14,8 +25,9 @@ class Contents:
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
+        self._streams = 0  # handles that are read ahead of
 
-    def read_now(self, content: Content, start: int, end: int) -> bytes | None:
+    def read_now(self, content: Content, start: int, end: int) -> bytes | memoryview | None:
         """Return bytes [start, end) where that needs no call, else None; *end* is clipped to the size."""
         end = min(end, content.size)
         if start >= end:
@@ -60,20 +72,30 @@ class Contents:
             pieces.append(data)
         return b"".join(pieces)
 
-    def read_ahead(self, content: Content, reads: ReadAhead, start: int, size: int) -> None:
-        """Take note of a read, and start to fetch what will be read next."""
-        if not isinstance(content, FileVersion):
+    def read_ahead(self, version: FileVersion, reads: Reads, start: int, size: int) -> None:
+        """Take note of a read, and start to fetch what will be read next.
+
+        All streams together are ahead by half of the memory at the most, so that nothing is pushed out of it
+        before it was read.
+        """
+        window = reads.ahead.on_read(start, size)
+        if window.end <= start + size or window.end <= reads.fetched_to <= window.end + FLIGHT:
             return
-        window = reads.on_read(start, size)
-        length = window.end - window.start
-        if length > 0:
-            flight = min(max(length // FLIGHTS_A_WINDOW, MIB), FLIGHT)
-            self._blocks.prefetch(content, window.start, window.end, flight)
+        if not reads.fetched_to:
+            self._streams += 1
+        budget = self._blocks.memory_size // 2 // max(self._streams, 1)
+        end = min(window.end, start + max(budget, size))
+        low = reads.fetched_to if start <= reads.fetched_to <= end else start
+        flight = min(max((end - start) // FLIGHTS_A_WINDOW, MIB), FLIGHT)
+        if end - low < flight and end < version.size and low > start + size:
+            return  # a request of its own is not worth it yet
+        self._blocks.prefetch(version, low, end, flight)
+        reads.fetched_to = end
 
-
-def new_read_ahead(content: Content) -> ReadAhead:
-    """Return the read-ahead state of a new handle on *content*."""
-    return ReadAhead(content.size, block=BLOCK)
+    def end_reads(self, reads: Reads) -> None:
+        """Take note that a handle reads no more."""
+        if reads.fetched_to:
+            self._streams -= 1
 
 
 def _local(holder: Draft | None, start: int, size: int) -> bytes:

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from b2mount.core.access import Operation
 from b2mount.core.errors import BadHandle, FileTooLarge, IsADirectory
 from b2mount.core.parts import Limits
-from b2mount.core.windows import ReadAhead
 from b2mount.fs.changes import Changes
 from b2mount.fs.commits import Commits
-from b2mount.fs.contents import Contents, new_read_ahead
+from b2mount.fs.contents import Contents, Reads
 from b2mount.fs.nodes import FileNode, Node
 from b2mount.fs.world import World
 from b2mount.store.store import FileVersion
@@ -32,8 +31,7 @@ class Handle:
     readable: bool
     writable: bool
     synchronous: bool  # O_SYNC or O_DSYNC: a write returns when B2 has it
-    read_ahead: ReadAhead | None = None
-    read_ahead_of: str = ""  # the version that the read-ahead is about
+    reads: Reads | None = None
 
 
 class Files:
@@ -84,16 +82,18 @@ class Files:
 
     # --- reading -----------------------------------------------------------------------------------------
 
-    def read_now(self, number: int, offset: int, size: int) -> bytes | None:
+    def read_now(self, number: int, offset: int, size: int) -> bytes | memoryview | None:
         """Return what a read gives where that needs no call, else None. Raises BadHandle."""
         handle = self.handle(number)
         if not handle.readable:
             raise BadHandle("the file was not opened for reading")
         content = handle.node.current
         if isinstance(content, FileVersion):
-            if handle.read_ahead is None or handle.read_ahead_of != content.file_id:
-                handle.read_ahead, handle.read_ahead_of = new_read_ahead(content), content.file_id
-            self._contents.read_ahead(content, handle.read_ahead, offset, size)
+            if handle.reads is None or handle.reads.file_id != content.file_id:
+                if handle.reads is not None:
+                    self._contents.end_reads(handle.reads)
+                handle.reads = Reads(content)
+            self._contents.read_ahead(content, handle.reads, offset, size)
         return self._contents.read_now(content, offset, offset + size)
 
     async def read(self, number: int, offset: int, size: int) -> bytes:
@@ -140,6 +140,8 @@ class Files:
         if handle is None:
             return
         node = handle.node
+        if handle.reads is not None:
+            self._contents.end_reads(handle.reads)
         try:
             await self._commits.commit(node)
         finally:
