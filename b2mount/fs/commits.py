@@ -107,6 +107,9 @@ class Commits:
         self._check_size(node, attributes, keep)
         op = self.pending_op(node)
         node.ctime_ns = time.time_ns()
+        if isinstance(content, Draft) and op is None:  # on its way into the journal: `commit` is at work
+            content.attributes = attributes
+            return
         if op is not None and op.state is State.QUEUED and isinstance(content, Draft):
             content.attributes = attributes
             journal.update(op)

@@ -22,7 +22,7 @@ from b2mount.fs.changes import Changes, demand_directory_of_twin, pin
 from b2mount.fs.commits import Commits, demand_changeable
 from b2mount.fs.nodes import Content, DirectoryNode, FileNode, Node
 from b2mount.fs.overlay import Mark
-from b2mount.fs.tree import Resolved, Tree
+from b2mount.fs.tree import Resolved, Tree, same_content
 from b2mount.fs.world import World
 from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft
 from b2mount.journal.ops import Op
@@ -145,6 +145,7 @@ class Renames:
             keep=content.info if isinstance(content, FileVersion) else content.keep,
         )
         node.content = copy
+        _rebase(node, content, copy)
         return journal.put(to.parent.bucket_id, to.name, copy)
 
     # --- directories -------------------------------------------------------------------------------------
@@ -252,14 +253,16 @@ class Renames:
         moved: Content = content
         if op is None or not journal.move(op, new_bucket, new_name):
             moved = draft = self._copy_of(name, content)
+            if child is not None:
+                _rebase(child, content, draft)
             op = journal.put(new_bucket, new_name, draft)
         exists = isinstance(content, FileVersion) or self._changes.may_exist(bucket_id, name)
         hide = journal.hide(bucket_id, name, exists=exists, after=[op])
         world.overlay.set(bucket_id, name, Mark.GONE)
         if hide is None:
             world.overlay.settle(bucket_id, name)
-        if child is not None and child.content is not None:
-            child.content = moved
+        if child is not None and child.content is not None and same_content(child.content, content):
+            child.content = moved  # else something newer is being committed, and goes to the new name itself
         return moved
 
     def _copy_of(self, name: str, content: Content) -> Draft:
@@ -272,6 +275,13 @@ class Renames:
             content_type=content.content_type or AUTOMATIC_CONTENT_TYPE,
             keep=keep,
         )
+
+
+def _rebase(node: FileNode, content: Content, copy: Draft) -> None:
+    """Have what is being written over *content* build on its copy: with hard deletion the original goes."""
+    base = node.working.resolve_base() if node.working is not None else None
+    if node.working is not None and base is not None and same_content(base, content):
+        node.working.base = copy
 
 
 def _new_names(files: list[tuple[str, Content]], old_prefix: str, new_prefix: str) -> dict[str, str]:

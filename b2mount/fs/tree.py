@@ -162,7 +162,7 @@ class Tree:
         """Return the node of a file that holds *content*; a new one where somebody else replaced it."""
         node = parent.children.get(key)
         if isinstance(node, FileNode):
-            if node.working is not None or _same(node.current, content):
+            if node.working is not None or same_content(node.current, content):
                 return node
             self._world.nodes.detach(node)
         return self._world.nodes.new_file(parent, key, content)
@@ -214,7 +214,7 @@ class Tree:
             if self._world.overlay.get(bucket_id, node.prefix + key) is not None or not listing.knows(key):
                 continue
             row = listing.rows.get(key)
-            if row is None or not _same(child.current, row):
+            if row is None or not same_content(child.current, row):
                 self._world.nodes.detach(child)
                 self._world.invalidate_entry(node.ino, shown(key, twin=key + "/" in listing.rows))
 
@@ -253,8 +253,12 @@ class Tree:
         return node
 
 
-def _same(current: Content, other: Content) -> bool:
-    """Say whether two contents are the same version, or the same draft."""
+def same_content(current: Content, other: Content) -> bool:
+    """Say whether two contents are the same version, or the same draft; a sent draft is its version."""
+    if isinstance(current, Draft) and current.result is not None:
+        current = current.result
+    if isinstance(other, Draft) and other.result is not None:
+        other = other.result
     if isinstance(current, Draft) or isinstance(other, Draft):
         return current is other
     return current.file_id == other.file_id

@@ -198,6 +198,7 @@ class Journal:
     def update(self, op: Op) -> None:
         """Write down that the draft's attributes changed, and let the settle time begin anew."""
         assert op.state is State.QUEUED
+        self.uploader.abandon_large(op)  # B2 took the attributes when the file was begun
         self.database.record(op)
         self.uploader.submit(op)
 

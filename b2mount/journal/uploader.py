@@ -111,12 +111,17 @@ class Uploader:
             op.due = now
             self._schedule(op)
 
+    def abandon_large(self, op: Op) -> None:
+        """Cancel the unfinished large file of *op*, if there is one: it will not be gone on with."""
+        if op.large_id is not None:
+            self._abandoned.append(op.large_id)
+            op.large_id = None
+            self._wake.set()
+
     def take_out(self, op: Op, state: State) -> None:
         """End *op* as done or dropped, and let go what waited for it."""
         op.state = state
-        if op.large_id is not None:
-            self._abandoned.append(op.large_id)
-            self._wake.set()
+        self.abandon_large(op)
         for freed in self._queue.take_out(op):
             self._schedule(freed)
         op.finished.set()

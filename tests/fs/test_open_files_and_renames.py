@@ -1,0 +1,80 @@
+"""Renames and changes of attributes while a file is being written, down to what B2 holds in the end."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from b2mount.fs.filesystem import Wanted
+from b2mount.journal.drafts import Spool
+from tests.fs.worlds import ROOT, little
+from tests.journal.lives import memory, shown
+
+
+@pytest.mark.parametrize("hard_delete", [False, True])
+async def test_a_writer_goes_on_over_a_rename_and_keeps_what_was_there(
+    tmp_path: Path, hard_delete: bool
+) -> None:
+    """As when a log is rotated: what is appended after mv joins what B2 held under the old name."""
+    store, bucket_id = memory()
+    store.account.add(bucket_id, "log", b"before ")
+    async with little(tmp_path, store, hard_delete=hard_delete) as mount:
+        handle = mount.fs.open(await mount.ino("log"), os.O_WRONLY | os.O_APPEND)
+        mount.fs.files.write(handle, 7, b"and ")
+        await mount.rename("log", "log.1")
+        assert await mount.journal.uploader.wait_all() == []
+        mount.fs.files.write(handle, 11, b"after")
+        await mount.fs.files.release(handle)
+        assert await mount.read("log.1") == b"before and after"
+        assert await mount.flush() == []
+        assert await mount.read("log.1") == b"before and after"
+    assert shown(store.account, bucket_id) == {"log.1": b"before and after"}
+
+
+@pytest.mark.parametrize("hard_delete", [False, True])
+async def test_a_writer_goes_on_over_a_rename_of_its_directory(tmp_path: Path, hard_delete: bool) -> None:
+    store, bucket_id = memory()
+    store.account.add(bucket_id, "d/log", b"before ")
+    async with little(tmp_path, store, hard_delete=hard_delete) as mount:
+        stat = await mount.fs.lookup(await mount.ino("d"), b"log")
+        handle = mount.fs.open(stat.ino, os.O_WRONLY)
+        mount.fs.files.write(handle, 7, b"and ")
+        await mount.rename("d", "e")
+        assert await mount.journal.uploader.wait_all() == []
+        mount.fs.files.write(handle, 11, b"after")
+        await mount.fs.files.release(handle)
+        assert await mount.flush() == []
+    assert shown(store.account, bucket_id) == {"e/log": b"before and after"}
+
+
+async def test_a_mode_set_while_a_commit_is_at_work_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _bucket_id = memory()
+    go_on = threading.Event()
+    copy = Spool.copy_range_from
+
+    def slowly(self: Spool, other: Spool, start: int, end: int) -> None:
+        assert go_on.wait(10)
+        copy(self, other, start, end)
+
+    async with little(tmp_path, store) as mount:
+        ino = await mount.create("a", b"first version")
+        handle = mount.fs.open(ino, os.O_WRONLY)
+        mount.fs.files.write(handle, 0, b"FIRST")
+        monkeypatch.setattr(Spool, "copy_range_from", slowly)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mount.fs.files.release, handle)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            nursery.start_soon(mount.fs.setattr, ino, Wanted(mode=0o600), None)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            go_on.set()
+        assert (await mount.fs.getattr(ino)).mode & 0o777 == 0o600
+        assert await mount.flush() == []
+        assert (await mount.fs.getattr(ino)).mode & 0o777 == 0o600
+        assert await mount.read("a") == b"FIRST version"
+    async with little(tmp_path, store) as mount:
+        assert (await mount.fs.lookup(ROOT, b"a")).mode & 0o777 == 0o600
