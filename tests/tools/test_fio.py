@@ -14,7 +14,6 @@ from tests.support.programs import run
 pytestmark = [pytest.mark.fuse, pytest.mark.tools]
 
 STEPS = int(os.environ.get("B2MOUNT_FSX_STEPS", "400"))
-MAX_SIZE = 700_000  # bytes; a few of the mount's blocks
 
 
 @pytest.mark.parametrize("engine", ["psync", "mmap", "sync --direct=1"])
@@ -38,8 +37,10 @@ def test_fio_mixes_reads_and_overwrites_of_a_stored_file(tenant: Mount) -> None:
 class RandomFile:
     """One file under random operations, and the bytes that it should hold."""
 
-    def __init__(self, mount: Mount, seed: int) -> None:
+    def __init__(self, mount: Mount, seed: int, limit: int) -> None:
+        """Begin with an empty file, to which writes at up to *limit* bytes are made."""
         self.mount = mount
+        self.limit = limit
         self.path = mount.path / "file"
         self.chance = random.Random(seed)
         self.model = bytearray()
@@ -66,7 +67,7 @@ class RandomFile:
         self.model[offset : offset + len(data)] = data
 
     def write(self) -> None:
-        offset, size = self.chance.randrange(MAX_SIZE), self.chance.choice([1, 10, 4096, 50_000, 200_000])
+        offset, size = self.chance.randrange(self.limit), self.chance.choice([1, 10, 4096, 50_000, 200_000])
         self.note(f"write {offset} {size}")
         data = self.chance.randbytes(size)
         assert os.pwrite(self.fd(), data, offset) == size
@@ -81,12 +82,12 @@ class RandomFile:
         self.put(len(self.model), data)
 
     def read(self) -> None:
-        offset, size = self.chance.randrange(MAX_SIZE + 1000), self.chance.randrange(300_000)
+        offset, size = self.chance.randrange(self.limit + 1000), self.chance.randrange(300_000)
         self.note(f"read {offset} {size}")
         assert os.pread(self.fd(), size, offset) == self.model[offset : offset + size]
 
     def truncate(self) -> None:
-        size = self.chance.choice([0, self.chance.randrange(MAX_SIZE), max(len(self.model) - 3, 0)])
+        size = self.chance.choice([0, self.chance.randrange(self.limit), max(len(self.model) - 3, 0)])
         way = self.chance.choice(["handle", "path"])
         self.note(f"truncate {size} by {way}")
         os.truncate(self.path if way == "path" else self.fd(), size)
@@ -123,13 +124,15 @@ def part_size(emulator: Emulator, request: pytest.FixtureRequest) -> Iterator[in
 
 
 @pytest.mark.parametrize(
-    ("part_size", "seed"), [(5_000_000, 1), (100_000, 2), (100_000, 3), (40_000, 4)], indirect=["part_size"]
+    ("part_size", "limit", "seed"),
+    [(5_000_000, 700_000, 1), (100_000, 30_000_000, 2), (5_000_000, 50_000_000, 3)],
+    indirect=["part_size"],
 )
 def test_random_operations_on_one_file_give_what_they_should(
-    part_size: int, tenant: Mount, bucket: str, seed: int
+    part_size: int, tenant: Mount, bucket: str, limit: int, seed: int
 ) -> None:
     tenant.emulator.reset_counters()
-    file = RandomFile(tenant, seed)
+    file = RandomFile(tenant, seed, limit)
     try:
         for number in range(STEPS):
             file.step()
@@ -147,4 +150,4 @@ def test_random_operations_on_one_file_give_what_they_should(
     tenant.flush()
     assert tenant.emulator.download(bucket, "tenant-a/file") == file.model
     copies = tenant.emulator.counters()["calls"].get("b2_copy_part", 0)
-    assert copies > 0 or part_size > MAX_SIZE, "nothing was assembled from parts of the old version"
+    assert copies > 0 or part_size > limit, "nothing was assembled from parts of the old version"
