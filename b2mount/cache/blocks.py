@@ -107,8 +107,12 @@ class Blocks:
             pieces.append(block[low:high])
         return b"".join(pieces)
 
-    def prefetch(self, version: FileVersion, start: int, end: int, flight_size: int) -> None:
-        """Start fetching bytes [start, end) in requests of about *flight_size* bytes; does not wait."""
+    def prefetch(self, version: FileVersion, start: int, end: int, flight_size: int) -> bool:
+        """Start fetching bytes [start, end) in requests of about *flight_size* bytes; does not wait.
+
+        Returns whether anything was left to fetch.
+        """
+        launched = False
         index, last = start // BLOCK, (min(end, version.size) - 1) // BLOCK
         step = max(flight_size // BLOCK, 1)
         while index <= last:
@@ -125,7 +129,9 @@ class Blocks:
             ):
                 stop += 1
             self._launch(version, index, stop)
+            launched = True
             index = stop
+        return launched
 
     def forget(self, file_id: str) -> None:
         """Drop a version's blocks from memory."""

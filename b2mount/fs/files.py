@@ -17,6 +17,7 @@ from b2mount.fs.changes import Changes
 from b2mount.fs.commits import Commits
 from b2mount.fs.contents import Contents, Reads
 from b2mount.fs.nodes import FileNode, Node
+from b2mount.fs.scans import Scans
 from b2mount.fs.world import World
 from b2mount.store.store import FileVersion
 
@@ -42,6 +43,7 @@ class Files:
         self._commits = commits
         self._changes = changes
         self._contents = contents
+        self.scans = Scans(world)
         self._handles: dict[int, Handle] = {}
         self._numbers = itertools.count(1)
 
@@ -60,6 +62,8 @@ class Files:
             self._world.demand(Operation.PATCH if patches else Operation.REPLACE, name)
         if flags & os.O_TRUNC and writable:
             self.resize(node, 0)
+        elif readable and isinstance(node.current, FileVersion):
+            self.scans.on_open(node, node.current)
         return self._add(node, readable, writable, flags)
 
     def adopt(self, node: FileNode, flags: int) -> int:
@@ -87,6 +91,7 @@ class Files:
         handle = self.handle(number)
         if not handle.readable:
             raise BadHandle("the file was not opened for reading")
+        self._world.demand_living_key()
         content = handle.node.current
         if isinstance(content, FileVersion):
             if handle.reads is None or handle.reads.file_id != content.file_id:

@@ -1,0 +1,116 @@
+"""Recognise a scan, and fetch the next small files ahead of it.
+
+grep -r, tar, rsync -c and backups open the files of a directory one after the other in the order in which it
+was listed. Two files in a row are the sign; the files that follow are fetched together, more of them as the
+guess proves right, none after a jump. So one file at a time is not one round trip at a time. A policy over
+listings and blocks; knows neither handles nor the kernel.
+"""
+
+from dataclasses import dataclass
+
+from b2mount.cache.listing import Listing
+from b2mount.fs.nodes import FileNode
+from b2mount.fs.world import World
+from b2mount.store.store import Action, FileVersion
+
+SMALL = 1 << 20  # bytes; larger files are read ahead by themselves
+NEAR = 8  # entries that may be left out (directories, files that are skipped) and still be a scan
+FIRST = 4  # files ahead; doubled with every file that proves the guess right
+MOST = 64
+SEARCHED = 100_000  # entries searched for the place of a file: a few milliseconds
+
+
+@dataclass(slots=True)
+class _Scan:
+    """Where somebody is in a directory."""
+
+    listing: Listing
+    at: int  # index in the listing's order of the file opened last
+    streak: int = 0
+    fetched_to: int = 0  # entries before this were looked at for fetching
+    ahead: int = FIRST
+
+
+class Scans:
+    """The scans under way, by directory."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._scans: dict[int, _Scan] = {}
+        self.fetched = 0  # files fetched ahead
+        self._waiting: set[str] = set()  # of those, not opened yet
+        self.hits = 0  # of those, opened since
+
+    def on_open(self, node: FileNode, version: FileVersion) -> None:
+        """Take note that a stored file is opened for reading."""
+        if version.file_id in self._waiting:
+            self._waiting.discard(version.file_id)
+            self.hits += 1
+        parent = node.parent
+        if parent is None or node.gone:
+            return
+        listing = self._world.listings.peek(parent.bucket_id, parent.prefix)
+        if listing is None:
+            return
+        scan = self._scans.get(parent.ino)
+        if scan is None or scan.listing is not listing:
+            at = _place_of(listing, node.key)
+            if at is not None:
+                if len(self._scans) > 1000:
+                    self._scans.clear()
+                self._scans[parent.ino] = _Scan(listing, at)
+            return
+        step = _step(listing, scan.at, node.key)
+        if step is None:
+            at = _place_of(listing, node.key)
+            if at is None:
+                del self._scans[parent.ino]
+            else:
+                self._scans[parent.ino] = _Scan(listing, at)
+            return
+        if step:
+            scan.at += step
+            scan.streak += 1
+            scan.ahead = min(scan.ahead * 2, MOST) if scan.streak > 1 else FIRST
+            self._fetch_ahead(scan)
+
+    def _fetch_ahead(self, scan: _Scan) -> None:
+        """Fetch the small files among those that follow, as far as a quarter of the memory holds them."""
+        blocks = self._world.blocks
+        order, rows = scan.listing.order, scan.listing.rows
+        index = max(scan.at + 1, scan.fetched_to)
+        stop = min(scan.at + 1 + scan.ahead, len(order))
+        if stop - index < scan.ahead // 4 and stop < len(order):
+            return  # a few at a time, together
+        budget = blocks.memory_size // 4
+        while index < stop:
+            row = rows.get(order[index])
+            index += 1
+            if row is None or row.action is not Action.UPLOAD or not 0 < row.size <= SMALL:
+                continue
+            budget -= row.size
+            if budget < 0:
+                break
+            if blocks.prefetch(row, 0, row.size, SMALL):
+                self.fetched += 1
+                self._waiting.add(row.file_id)
+                if len(self._waiting) > 10 * MOST:
+                    self._waiting.clear()  # nobody came for them
+        scan.fetched_to = index
+
+
+def _step(listing: Listing, at: int, key: str) -> int | None:
+    """Return how far after *at* a key stands in the order, 0 for the same; None where it is not near."""
+    for step, other in enumerate(listing.order[at : at + NEAR + 1]):
+        if other == key:
+            return step
+    return None
+
+
+def _place_of(listing: Listing, key: str) -> int | None:
+    if len(listing.order) > SEARCHED:
+        return None
+    try:
+        return listing.order.index(key)
+    except ValueError:
+        return None
