@@ -6,6 +6,7 @@ VENV ?= .venv
 MOUNTPOINT ?=
 TESTFLAGS ?=
 export VENV PYTHON
+export PATH := $(PATH):/usr/sbin:/sbin# an ordinary user's may lack them, and logrotate lies there
 
 PY = $(VENV)/bin/python
 

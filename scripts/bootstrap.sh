@@ -86,6 +86,9 @@ package() { # MANAGER NEED -> the packages that meet it there
     *:python-headers | *:python-venv) echo python ;;
     *:fusermount3) echo fuse3 ;;
     *:getfattr) echo attr ;;
+    apt-get:borg | dnf:borg) echo borgbackup ;;
+    dnf:sqlite3 | pacman:sqlite3) echo sqlite ;;
+    dnf:vim) echo vim-enhanced ;;
     *) echo "$2" ;; # the package has the name of its command
     esac
 }
@@ -212,7 +215,7 @@ check_fuse() {
 [ "$(uname -s)" = Linux ] || fail "b2mount runs on Linux only; this is $(uname -s)"
 case $purpose in
 demo) needs='fusermount3' ;;
-test) needs='fusermount3 openssl git rsync getfattr' ;;
+test) needs='fusermount3 openssl curl getfattr borg duplicity fio git logrotate restic rsync sqlite3 vim' ;;
 lint) needs='' ;;
 esac
 if is_ready; then

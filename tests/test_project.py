@@ -67,6 +67,12 @@ def test_what_the_emulator_imports_is_declared_and_what_is_declared_is_used() ->
     assert third_party_imports(EMULATOR) | USED_BY_NAME == EXTRAS["emulator"] | {"click"}
 
 
+def test_every_folder_of_tests_is_explained() -> None:
+    folders = {path.parent for path in (PROJECT / "tests").glob("*/*.py")} | {PROJECT / "tests" / "fresh"}
+    named = set(re.findall(r"`tests/(\w+)/`", DEVELOPMENT))
+    assert {folder.name for folder in folders} - {"support"} == named
+
+
 @pytest.mark.parametrize("command", ["make demo", "make test"])
 def test_the_two_commands_of_the_readme_are_there_and_exist(command: str) -> None:
     assert command in commands(README)

@@ -33,7 +33,7 @@ nothing_is_left() { # AFTER
 }
 
 nothing_to_install() { # PURPOSE
-    told=$(scripts/bootstrap.sh "$1" 2>&1)
+    told=$(PATH=$PATH:/usr/sbin:/sbin scripts/bootstrap.sh "$1" 2>&1) # the PATH that make gives it
     [ -z "$told" ] || fail "there was still something to do before $1: $told"
 }
 
@@ -62,7 +62,7 @@ while [ "$round" -le "$1" ]; do
     make demo-stop
     nothing_is_left "the demo"
     say "round $round: make test"
-    make test
+    CI=true make test # in CI a program that is missing fails its tests
     nothing_is_left "the tests"
     say "round $round took $(($(date +%s) - started)) seconds"
     round=$((round + 1))

@@ -14,27 +14,15 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-ORDINARY = [
-    "sh",
-    "cat",
-    "cksum",
-    "cp",
-    "dirname",
-    "env",
-    "id",
-    "ln",
-    "ls",
-    "mkdir",
-    "printf",
-    "readlink",
-    "rm",
-    "sed",
-    "touch",
-    "tr",
-    "uname",
-]
-RUN_TIME = ["fusermount3", "openssl", "git", "rsync", "getfattr"]
+WORDS = """
+    sh cat cksum cp dirname env id ln ls mkdir printf readlink rm sed touch tr uname
+    """
+ORDINARY = WORDS.split()
+DEMO_RUNS = ["fusermount3"]
+TESTS_RUN = [*DEMO_RUNS, "openssl", "curl", "getfattr", "borg", "duplicity", "fio", "git", "logrotate"]
+TESTS_RUN += ["restic", "rsync", "sqlite3", "vim"]
 BUILD_TIME = ["cc", "pkg-config"]
+MISSING = ["fusermount3", "getfattr", "borg", "sqlite3", "vim"]  # in some tests
 
 APT_INSTALL = "apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install -qq -y --no-install-recommends"
 
@@ -64,7 +52,11 @@ for word; do
     case $word in
     fuse3) ln -s true "{bin}/fusermount3" ;;
     attr) ln -s true "{bin}/getfattr" ;;
-    rsync | git | openssl) ln -s true "{bin}/$word" ;;
+    borgbackup) ln -s true "{bin}/borg" ;;
+    sqlite) ln -s true "{bin}/sqlite3" ;;
+    vim-enhanced) ln -s true "{bin}/vim" ;;
+    -* | install | update | *=*) ;;
+    *) [ -e "{bin}/$word" ] || ln -s true "{bin}/$word" ;;
     esac
 done
 """
@@ -135,7 +127,7 @@ def machine(tmp_path: Path) -> Machine:
 @pytest.fixture
 def ready(machine: Machine) -> Machine:
     """A machine on which everything is installed."""
-    machine.have(*BUILD_TIME, *RUN_TIME)
+    machine.have(*BUILD_TIME, *TESTS_RUN)
     done = machine.bootstrap("test")
     assert done.returncode == 0, done.stderr
     machine.log.write_text("")
@@ -143,7 +135,7 @@ def ready(machine: Machine) -> Machine:
 
 
 def test_a_complete_machine_gets_a_virtual_environment_and_no_packages(machine: Machine) -> None:
-    machine.have(*BUILD_TIME, *RUN_TIME)
+    machine.have(*BUILD_TIME, *TESTS_RUN)
     machine.manager("apt-get")
     done = machine.bootstrap("test")
     assert done.returncode == 0, done.stderr
@@ -169,7 +161,7 @@ def test_the_demo_needs_less_than_the_tests_and_is_topped_up_for_them(machine: M
     assert machine.bootstrap("test").returncode == 0
     assert machine.asked() == [
         "apt-get update -qq",
-        f"{APT_INSTALL} openssl git rsync attr",
+        f"{APT_INSTALL} openssl curl attr borgbackup duplicity fio git logrotate restic rsync sqlite3 vim",
         "pip -m pip install -q --disable-pip-version-check -e .[test]",
     ]
 
@@ -198,7 +190,7 @@ def test_a_broken_environment_is_made_anew(ready: Machine) -> None:
 
 
 def test_a_folder_that_is_no_virtual_environment_is_left_alone(machine: Machine, tmp_path: Path) -> None:
-    machine.have(*BUILD_TIME, *RUN_TIME)
+    machine.have(*BUILD_TIME, *TESTS_RUN)
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("mine")
@@ -209,22 +201,22 @@ def test_a_folder_that_is_no_virtual_environment_is_left_alone(machine: Machine,
 
 
 def test_only_the_missing_packages_are_asked_for(machine: Machine) -> None:
-    machine.have(*BUILD_TIME, "openssl", "git")
+    machine.have(*BUILD_TIME, *(name for name in TESTS_RUN if name not in MISSING))
     machine.manager("apt-get")
     done = machine.bootstrap("test")
     assert done.returncode == 0, done.stderr
-    assert f"{APT_INSTALL} fuse3 rsync attr" in machine.asked()
+    assert f"{APT_INSTALL} fuse3 attr borgbackup sqlite3 vim" in machine.asked()
 
 
 @pytest.mark.parametrize(
     ("manager", "words"),
     [
-        ("dnf", "dnf install -q -y fuse3 rsync attr"),
-        ("pacman", "pacman -S --needed --noconfirm fuse3 rsync attr"),
+        ("dnf", "dnf install -q -y fuse3 attr borgbackup sqlite vim-enhanced"),
+        ("pacman", "pacman -S --needed --noconfirm fuse3 attr borg sqlite vim"),
     ],
 )
 def test_fedora_and_arch_use_their_own_manager(machine: Machine, manager: str, words: str) -> None:
-    machine.have(*BUILD_TIME, "openssl", "git")
+    machine.have(*BUILD_TIME, *(name for name in TESTS_RUN if name not in MISSING))
     machine.manager(manager)
     done = machine.bootstrap("test")
     assert done.returncode == 0, done.stderr
@@ -267,14 +259,14 @@ def test_an_old_python_is_named_with_what_to_do(machine: Machine) -> None:
 def test_a_newer_python_beside_an_old_one_is_found(machine: Machine) -> None:
     (machine.folder / "bin/python3").rename(machine.folder / "bin/python3.12")
     machine.script("python3", OLD_PYTHON)
-    machine.have(*BUILD_TIME, *RUN_TIME)
+    machine.have(*BUILD_TIME, *TESTS_RUN)
     done = machine.bootstrap("test")
     assert done.returncode == 0, done.stderr
     assert machine.asked()[0] == f"{machine.folder}/bin/python3.12 -m venv --clear .venv"
 
 
 def test_the_python_named_by_hand_is_the_one_used(machine: Machine) -> None:
-    machine.have(*BUILD_TIME, *RUN_TIME)
+    machine.have(*BUILD_TIME, *TESTS_RUN)
     machine.script("mine", PYTHON.format(real=sys.executable))
     done = machine.bootstrap("test", PYTHON="mine")
     assert done.returncode == 0, done.stderr
