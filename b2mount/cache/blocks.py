@@ -230,7 +230,7 @@ class Blocks:
     async def _write_disk(self, version: FileVersion, first: int, data: bytes | bytearray) -> None:
         if self._disk is None:
             return
-        cached = self._disk.make_room(version.file_id, version.size, -(-len(data) // BLOCK))
+        cached = self._disk.make_room(version.file_id, version.size, len(data))
         if cached is None:
             return
         try:
@@ -242,12 +242,14 @@ class Blocks:
             self._disk.drop(version.file_id)
         else:
             self._disk.note(cached, first, sums)
+        finally:
+            self._disk.release(len(data))
 
     async def adopt(self, version: FileVersion, path: Path) -> bool:
         """Take a local file that holds all of a version for its blocks; False where it stays as it is."""
         if self._disk is None or version.size == 0 or self._disk.use(version.file_id) is not None:
             return False
-        cached = self._disk.make_room(version.file_id, version.size, -(-version.size // BLOCK))
+        cached = self._disk.make_room(version.file_id, version.size, version.size)
         if cached is None:
             return False
         try:
@@ -257,6 +259,8 @@ class Blocks:
         except OSError:
             self._disk.drop(version.file_id)
             return False
+        finally:
+            self._disk.release(version.size)
         if len(sums) != len(cached.sums):
             self._disk.drop(version.file_id)
             return True  # the file is gone all the same

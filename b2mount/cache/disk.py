@@ -37,14 +37,14 @@ Unsaved = tuple[list[tuple[str]], list[tuple[str, int, int, bytes]]]  # rows to 
 class CachedVersion:
     """What is here of one version."""
 
-    __slots__ = ("blocks", "changed", "file_id", "path", "size", "sums")
+    __slots__ = ("bytes", "changed", "file_id", "path", "size", "sums")
 
     def __init__(self, file_id: str, size: int, path: Path, sums: "array[int]") -> None:
         self.file_id = file_id
         self.size = size  # bytes of the whole version
         self.path = path
         self.sums = sums  # checksums by block number
-        self.blocks = len(sums) - sums.count(ABSENT)
+        self.bytes = 0  # of the blocks that are here
         self.changed = True  # since it was saved
 
 
@@ -64,7 +64,8 @@ class DiskCache:
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._versions: OrderedDict[str, CachedVersion] = OrderedDict()
         self._gone: set[str] = set()
-        self._used = 0  # blocks
+        self._used = 0  # bytes
+        self._reserved = 0  # bytes that are being written
         self._index = self._open_index()
         self._load()
 
@@ -72,8 +73,16 @@ class DiskCache:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes taken, counted in whole blocks."""
-        return self._used * self._block
+        """Bytes that the blocks take."""
+        return self._used
+
+    def _length(self, version: CachedVersion, index: int) -> int:
+        """Return the bytes of one block: the last one of a file is shorter."""
+        return min(self._block, version.size - index * self._block)
+
+    def _count(self, version: CachedVersion, by: int) -> None:
+        version.bytes += by
+        self._used += by
 
     def has(self, file_id: str, index: int) -> bool:
         """Say whether a block is here."""
@@ -87,10 +96,13 @@ class DiskCache:
             self._versions.move_to_end(file_id)
         return version
 
-    def make_room(self, file_id: str, size: int, blocks: int) -> CachedVersion | None:
-        """Return the version to write *blocks* more blocks to; None where they do not fit in."""
+    def make_room(self, file_id: str, size: int, needed: int) -> CachedVersion | None:
+        """Return the version to write *needed* more bytes to; None where they do not fit in.
+
+        The room stays reserved until `release`.
+        """
         version = self.use(file_id)
-        while (self._used + blocks) * self._block > self._limit:
+        while self._used + self._reserved + needed > self._limit:
             oldest = next(iter(self._versions), None)
             if oldest is None or oldest == file_id:
                 return None
@@ -99,7 +111,12 @@ class DiskCache:
             sums = array("I", bytes(4 * (-(-size // self._block))))
             version = self._versions[file_id] = CachedVersion(file_id, size, self._path(file_id), sums)
             self._gone.discard(file_id)
+        self._reserved += needed
         return version
+
+    def release(self, needed: int) -> None:
+        """Take note that what room was made for is written, or will not be."""
+        self._reserved -= needed
 
     def note(self, version: CachedVersion, index: int, sums: list[int]) -> None:
         """Take note that the blocks from *index* on are here, with their checksums."""
@@ -109,8 +126,7 @@ class DiskCache:
             return
         for at, value in enumerate(sums, index):
             if version.sums[at] == ABSENT:
-                version.blocks += 1
-                self._used += 1
+                self._count(version, self._length(version, at))
             version.sums[at] = value
         version.changed = True
 
@@ -119,8 +135,7 @@ class DiskCache:
         for at in range(index, end):
             if version.sums[at] != ABSENT:
                 version.sums[at] = ABSENT
-                version.blocks -= 1
-                self._used -= 1
+                self._count(version, -self._length(version, at))
         version.changed = True
 
     def drop(self, file_id: str) -> None:
@@ -128,7 +143,7 @@ class DiskCache:
         version = self._versions.pop(file_id, None)
         if version is None:
             return
-        self._used -= version.blocks
+        self._used -= version.bytes
         self._gone.add(file_id)
         with contextlib.suppress(OSError):
             version.path.unlink(missing_ok=True)
@@ -233,7 +248,8 @@ class DiskCache:
             version = CachedVersion(file_id, size, path, sums)
             version.changed = False
             self._versions[file_id] = version
-            self._used += version.blocks
+            here = (at for at, value in enumerate(sums) if value != ABSENT)
+            self._count(version, sum(self._length(version, at) for at in here))
             known.add(path.name)
         for path in self._directory.glob("*.blocks"):
             if path.name not in known:
