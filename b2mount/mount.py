@@ -28,9 +28,17 @@ from b2mount.fuse import Door, mount_flags
 from b2mount.journal.journal import Journal
 from b2mount.journal.uploader import Failure
 from b2mount.mount_control import ControlServer
+from b2mount.mount_key import FindCredentials, KeyKeeper
+from b2mount.mount_notify import (
+    READY,
+    STOPPING,
+    keep_stop_waiting,
+    keep_watchdog_quiet,
+    notify,
+    notify_status,
+)
 from b2mount.mount_world import Kernel, Mounted, build, find_scope, open_disk_cache, state_directory
-from b2mount.store.connect import open_store
-from b2mount.store.retry import RetryingStore
+from b2mount.store.connect import MountStore, open_store
 
 log = logging.getLogger("b2mount.mount")
 
@@ -47,16 +55,29 @@ def run(
     *,
     log_level: str,
     on_ready: Callable[[], None] | None = None,
+    find_credentials: FindCredentials | None = None,
 ) -> int:
     """Mount and serve until unmounted or told to end; return the exit status.
 
-    Raises B2MountError where the mount cannot begin: credentials, scope, state directory.
+    *find_credentials* reads the credentials anew, for `b2mount reload`. Raises B2MountError where the mount
+    cannot begin: credentials, scope, state directory.
     """
     logging.basicConfig(
         level=log_level.upper(), stream=sys.stderr, format="b2mount: %(levelname)s: %(name)s: %(message)s"
     )
     _raise_file_limit()
-    return trio.run(functools.partial(_main, options, credentials, on_ready))
+    try:
+        return trio.run(functools.partial(_main, options, credentials, on_ready, find_credentials))
+    except BaseExceptionGroup as group:  # of the nurseries that a mount lives in
+        raise _one_error(group) from None
+
+
+def _one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one error that nurseries wrapped, or the group where there are several."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _raise_file_limit() -> None:
@@ -66,7 +87,12 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _main(options: MountOptions, credentials: Credentials, on_ready: Callable[[], None] | None) -> int:
+async def _main(
+    options: MountOptions,
+    credentials: Credentials,
+    on_ready: Callable[[], None] | None,
+    find_credentials: FindCredentials | None,
+) -> int:
     store = open_store(
         credentials,
         endpoint=options.endpoint,
@@ -81,7 +107,8 @@ async def _main(options: MountOptions, credentials: Credentials, on_ready: Calla
         journal = Journal(state_directory(options, grant.account_id, scope), hard_delete=options.hard_delete)
         disk = open_disk_cache(options, grant.account_id, scope)
         try:
-            mount = _Mount(options, store, journal)
+            key = KeyKeeper(store, scope, journal, find_credentials)
+            mount = _Mount(options, store, journal, key)
             async with trio.open_nursery() as nursery:
                 kernel = Kernel()
                 mounted = build(store, scope, options, journal, disk, nursery, kernel, mount.control_path)
@@ -101,10 +128,11 @@ async def _main(options: MountOptions, credentials: Credentials, on_ready: Calla
 class _Mount:
     """The running mount and the ways it ends."""
 
-    def __init__(self, options: MountOptions, store: RetryingStore, journal: Journal) -> None:
+    def __init__(self, options: MountOptions, store: MountStore, journal: Journal, key: KeyKeeper) -> None:
         self._options = options
         self._store = store
         self._journal = journal
+        self._key = key
         self.control_path = _control_path(journal.directory)
         self.left_at_once = False
         self._ending = trio.Event()
@@ -119,9 +147,11 @@ class _Mount:
     ) -> list[Failure]:
         """Mount, serve until the end, flush; return what could not be sent."""
         nursery.start_soon(self._journal.uploader.run)
-        control = ControlServer(mounted, self.control_path, self._counters, self._ending.set)
+        control = ControlServer(mounted, self.control_path, self._counters, self._ending.set, self._key)
         await nursery.start(control.serve)
         self._init_fuse(mounted, kernel)
+        nursery.start_soon(self._key.watch)
+        nursery.start_soon(keep_watchdog_quiet)
         try:
             async with trio.open_nursery() as serving:
                 serving.start_soon(self._watch_signals)
@@ -129,8 +159,11 @@ class _Mount:
                 await trio.lowlevel.checkpoint()
                 if on_ready is not None:
                     on_ready()
+                notify(READY, f"STATUS=mounted at {self._options.mountpoint}")
                 log.info("%s is mounted", self._options.mountpoint)
                 await self._ending.wait()
+                notify(STOPPING)
+                nursery.start_soon(keep_stop_waiting)
                 await self._flush(mounted)
                 serving.cancel_scope.cancel()
         finally:
@@ -160,14 +193,23 @@ class _Mount:
             self._ending.set()
 
     async def _watch_signals(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
+                if number == signal.SIGHUP:
+                    await self._reload_key()
+                    continue
                 self._signals += 1
                 if self._signals > 1 and number == signal.SIGINT:
                     self.left_at_once = True
                     self._leave.cancel()
                 log.info("%s: sending what is pending, then unmounting", signal.Signals(number).name)
                 self._ending.set()
+
+    async def _reload_key(self) -> None:
+        try:
+            await self._key.reload()
+        except B2MountError as exc:
+            log.error("SIGHUP: %s", "; ".join(str(exc).splitlines()))
 
     _leave = trio.CancelScope()
 
@@ -180,6 +222,7 @@ class _Mount:
             waiting = len(self._journal.queue)
             if waiting:
                 log.info("%d changes to send", waiting)
+                notify_status(f"sending {waiting} changes to B2")
             return await self._journal.uploader.wait_all()
         return _left(self._journal)
 

@@ -1,4 +1,4 @@
-"""The control socket of a running mount: status, flush, unmount, refresh, one JSON object a line.
+"""The control socket of a running mount: status, flush, unmount, refresh, reload, one JSON object a line.
 
 Only the user who mounts may connect (the socket is 0600 in a directory of 0700). Answers never hold secrets.
 """
@@ -18,6 +18,7 @@ from b2mount.core.errors import B2MountError
 from b2mount.core.grant import B2_NAMES
 from b2mount.journal.ops import State
 from b2mount.journal.uploader import Failure
+from b2mount.mount_key import KeyKeeper
 from b2mount.mount_world import Mounted
 
 log = logging.getLogger("b2mount.control")
@@ -33,9 +34,15 @@ class ControlServer:
     """Answers on the control socket."""
 
     def __init__(
-        self, mounted: Mounted, path: Path, counters: Callable[[], Answer], unmount: Unmount
+        self,
+        mounted: Mounted,
+        path: Path,
+        counters: Callable[[], Answer],
+        unmount: Unmount,
+        key: KeyKeeper,
     ) -> None:
         self._mounted = mounted
+        self._key = key
         self._path = path
         self._counters = counters
         self._unmount = unmount
@@ -74,7 +81,8 @@ class ControlServer:
             except Exception as exc:
                 if not isinstance(exc, (B2MountError, ValueError)):
                     log.exception("a control request failed")
-                await _send(stream, {"done": True, "error": str(exc) or type(exc).__name__})
+                error, _, hint = (str(exc) or type(exc).__name__).partition("\n")
+                await _send(stream, {"done": True, "error": error, "hint": hint.replace("\n", "; ")})
 
     async def _answer(self, request: Answer, stream: trio.SocketStream) -> None:
         handlers: dict[str, Callable[[Answer, trio.SocketStream], Awaitable[None]]] = {
@@ -82,6 +90,7 @@ class ControlServer:
             "flush": self._answer_flush,
             "unmount": self._answer_unmount,
             "refresh": self._answer_refresh,
+            "reload": self._answer_reload,
         }
         handler = handlers.get(str(request.get("op")))
         if handler is None:
@@ -96,6 +105,9 @@ class ControlServer:
     async def _answer_refresh(self, request: Answer, stream: trio.SocketStream) -> None:
         await self._mounted.fs.refresh(str(request.get("path", "")))
         await _send(stream, {"done": True})
+
+    async def _answer_reload(self, request: Answer, stream: trio.SocketStream) -> None:
+        await _send(stream, {"done": True, **await self._key.reload()})
 
     async def _answer_flush(self, request: Answer, stream: trio.SocketStream) -> None:
         failures = await self._flush(request, stream)
@@ -158,7 +170,7 @@ class ControlServer:
                 "read_only": world.read_only,
                 "capabilities": [B2_NAMES[one] for one in grant.capabilities],
             },
-            "key": {"expires_ms": grant.expires_ms},
+            "key": self._key.facts(),
             "pending": {
                 "files": len(queue),
                 "bytes": mounted.journal.pending_bytes(),

@@ -19,6 +19,7 @@ ENVIRONMENT_PAIRS = (
     ("B2_APPLICATION_KEY_ID", "B2_APPLICATION_KEY"),  # the b2 tool's names
     ("B2_ACCOUNT_ID", "B2_ACCOUNT_KEY"),  # restic's names
 )
+ENVIRONMENT_SOURCES = tuple(f"{id_name} and {key_name}" for id_name, key_name in ENVIRONMENT_PAIRS)
 FILE_PAIRS = (("key_id", "key"), *ENVIRONMENT_PAIRS)
 SYSTEM_PROFILES = Path("/etc/b2mount")
 DEFAULT_PROFILE = "default"

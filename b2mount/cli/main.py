@@ -16,6 +16,7 @@ VERBS: Mapping[str, str] = {
     "flush": "b2mount.cli.flush",
     "unmount": "b2mount.cli.flush",
     "refresh": "b2mount.cli.refresh",
+    "reload": "b2mount.cli.reload",
     "emulator": "b2mount.cli.emulator",
     "demo": "b2mount.cli.demo",
 }

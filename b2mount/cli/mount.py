@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from b2mount.cli import units
-from b2mount.cli.credentials import Search, explain_refusal, find_credentials
+from b2mount.cli.credentials import ENVIRONMENT_SOURCES, Search, explain_refusal, find_credentials
 from b2mount.cli.daemon import run_in_background
 from b2mount.cli.mount_words import (
     LOG_LEVELS,
@@ -94,10 +94,15 @@ def mount_as_said(source: str | None, mountpoint: Path, said: dict[str, Any], *,
     options = make_options(mountpoint, source, said)
     check_mountpoint(mountpoint, nonempty=said.get("nonempty", False))
     check_machine(allow_other=options.allow_other, uid=os.geteuid())
-    credentials = find_credentials(
-        Search(os.environ, Path.home(), file=said.get("credentials"), profile=said.get("profile"))
+    search = Search(os.environ, Path.home(), file=said.get("credentials"), profile=said.get("profile"))
+    credentials = find_credentials(search)
+    serve = functools.partial(
+        _serve,
+        options,
+        credentials,
+        functools.partial(find_again, search, credentials),
+        said.get("log_level", DEFAULT_LOG_LEVEL),
     )
-    serve = functools.partial(_serve, options, credentials, said.get("log_level", DEFAULT_LOG_LEVEL))
     if not daemon:
         return serve(functools.partial(_say_ready, options))
     places = choose_places(
@@ -132,8 +137,25 @@ def _split_places(words: tuple[str, ...]) -> tuple[str | None, Path]:
     return (words[0] if len(words) == 2 else None), parse_path(words[-1])
 
 
+def find_again(search: Search, first: Credentials) -> Credentials:
+    """Read the credentials anew from where *first* was found. Raises B2MountError, with hints as lines."""
+    if first.source in ENVIRONMENT_SOURCES:
+        raise B2MountError(
+            f"the key came from {first.source} in the environment, which no one can change from outside\n"
+            "unmount and mount again with the new key; with --credentials FILE, reload would read the file"
+        )
+    try:
+        return find_credentials(search)
+    except Failure as failure:
+        raise B2MountError("\n".join([str(failure), *failure.hints])) from None
+
+
 def _serve(
-    options: MountOptions, credentials: Credentials, log_level: str, on_ready: Callable[[], None]
+    options: MountOptions,
+    credentials: Credentials,
+    find_credentials: Callable[[], Credentials],
+    log_level: str,
+    on_ready: Callable[[], None],
 ) -> int:
     """Serve the mount until it ends. The import is late: it is slow, and the daemon must fork before it."""
     try:
@@ -143,14 +165,11 @@ def _serve(
             raise
         raise Failure(f"FUSE cannot be used: {error}", INSTALL_HINT) from None
     try:
-        return run(options, credentials, log_level=log_level, on_ready=on_ready)
+        return run(
+            options, credentials, log_level=log_level, on_ready=on_ready, find_credentials=find_credentials
+        )
     except (KeyRejected, KeyExpired, KeyRevoked) as error:
         raise explain_refusal(error, credentials) from None
-    except BaseExceptionGroup as group:  # a nursery's; what people can act on is the one error inside
-        inner = group.exceptions[0] if len(group.exceptions) == 1 else None
-        if isinstance(inner, B2MountError):
-            raise inner from None
-        raise
 
 
 def _say_ready(options: MountOptions) -> None:

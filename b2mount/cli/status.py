@@ -65,6 +65,8 @@ def _describe_mount(facts: Facts) -> Iterator[str]:
         yield _row("key may", " ".join(capabilities))
     if expires_ms := (facts.get("key") or {}).get("expires_ms"):
         yield _row("key ends", _moment(expires_ms))
+    if warning := (facts.get("key") or {}).get("warning"):
+        yield _row("key", warning)
     if "uptime_seconds" in facts:
         by = f" (process {facts['pid']})" if "pid" in facts else ""
         yield _row("up", f"{units.show_duration(facts['uptime_seconds'])}{by}")

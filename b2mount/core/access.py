@@ -144,6 +144,15 @@ def is_read_only(grant: Grant, chosen: bool) -> bool:
     return chosen or not grant.has(_WRITE)
 
 
+def rights_used() -> Capability:
+    """Return every capability that some operation on files needs."""
+    used = Capability(0)
+    for operation, rule in _RULES.items():
+        if operation not in _OF_BUCKETS and rule.needs is not None:
+            used |= rule.needs
+    return used
+
+
 def look_up_by(grant: Grant) -> LookUpBy:
     """Say how the key lets a single name be looked up."""
     if grant.has(_LIST):

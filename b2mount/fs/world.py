@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from b2mount.cache.blocks import Blocks
 from b2mount.cache.listings import Listings
@@ -40,7 +40,10 @@ class World:
 
     @property
     def grant(self) -> Grant:
-        return self.store.grant
+        """What the key opens; a wider one that took its place opens no more names than the mount shows."""
+        grant = self.store.grant
+        limit = self.scope.limit
+        return grant if grant.prefix == limit else replace(grant, prefix=limit)
 
     @property
     def read_only(self) -> bool:
@@ -71,6 +74,11 @@ class World:
         )
         if refused is not None:
             raise refused
+
+    def demand_living_key(self) -> None:
+        """Raise KeyExpired once the key's time is over; for what needs no other right."""
+        if self.store.grant.expires_ms is not None:
+            self.demand(Operation.LOOK_UP)
 
     def node(self, ino: int) -> Node:
         """Return the node of an inode number. Raises NoSuchFile for one that was forgotten."""

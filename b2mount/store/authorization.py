@@ -63,6 +63,17 @@ class AccessKeeper:
         """The authorization of last; None before the first."""
         return self._access
 
+    @property
+    def refusal(self) -> B2MountError | None:
+        """Why B2 does not take the key any more, by the last time that it was asked; None where it does."""
+        return self._refusal[1] if self._refusal is not None else None
+
+    def adopt(self, access: Access) -> None:
+        """Go on with the authorization of another key; one under way for the old key counts no more."""
+        self._access = access
+        self._refusal = None
+        self._flight = None
+
     async def current(self) -> Access:
         """Return an authorization that should hold; asks for one where there is none or it is old."""
         access = self._access
@@ -106,16 +117,22 @@ class AccessKeeper:
         try:
             access = await self._authorize()
         except B2MountError as exc:
+            if self._flight is not flight and self._access is not None:  # the key was replaced meanwhile
+                flight.access = self._access
+                return self._access
             flight.error = self._explain(exc)
             if isinstance(flight.error, KeyExpired | KeyRevoked | KeyRejected):
                 self._refusal = (time.monotonic(), flight.error)
             raise flight.error from exc.__cause__
         else:
+            if self._flight is not flight and self._access is not None:
+                access = self._access
             self._access = flight.access = access
             self._refusal = None
             return access
         finally:
-            self._flight = None
+            if self._flight is flight:
+                self._flight = None
             flight.landed.set()
 
     def _explain(self, error: B2MountError) -> B2MountError:

@@ -111,10 +111,30 @@ class Caller:
         """Authorize (again), also where B2 refused the key a moment ago."""
         return (await self._keeper.renew(self._keeper.latest, even_if_refused=True)).grant
 
+    @property
+    def key_refusal(self) -> B2MountError | None:
+        """Why B2 does not take the key any more, as far as known; None where it does."""
+        return self._keeper.refusal
+
+    async def replace_key(self, credentials: KeyPair, check: Callable[[Grant], None]) -> Grant:
+        """Authorize with another key and go on with it, unless *check* raises for what it opens.
+
+        Raises what `authorize` does; the old key stays in use then.
+        """
+        access = await self._authorize_with(credentials)
+        check(access.grant)
+        self._credentials = credentials
+        self._keeper.adopt(access)
+        self.urls.forget_all()
+        return access.grant
+
     async def _authorize_once(self) -> Access:
+        return await self._authorize_with(self._credentials)
+
+    async def _authorize_with(self, credentials: KeyPair) -> Access:
         def work(raw: Any, transport: Transport) -> Access:
             try:
-                reply = raw.authorize_account(self._realm, self._credentials.key_id, self._credentials.key)
+                reply = raw.authorize_account(self._realm, credentials.key_id, credentials.key)
             finally:
                 self._note_skew(transport.server_seconds)
             try:

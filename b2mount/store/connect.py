@@ -3,11 +3,38 @@
 b2sdk is imported here and not before, since that takes a fifth of a second which a mount need not wait for.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from b2mount.core.errors import B2MountError
+from b2mount.core.grant import Grant
 from b2mount.store.caller import KeyPair
 from b2mount.store.keys import Keys
 from b2mount.store.retry import RetryingStore
+
+if TYPE_CHECKING:
+    from b2mount.store.b2 import B2Store
+
+
+class MountStore(RetryingStore):
+    """B2 behind retries, and the key, which may be replaced while it is in use."""
+
+    def __init__(self, b2: "B2Store", *, io_timeout: float) -> None:
+        super().__init__(b2, io_timeout=io_timeout, server_ms=b2.server_ms, counters=b2.counters)
+        self._b2 = b2
+
+    @property
+    def key_refusal(self) -> B2MountError | None:
+        """Why B2 does not take the key any more, as far as known; None where it does."""
+        return self._b2.key_refusal
+
+    async def replace_key(self, credentials: KeyPair, check: Callable[[Grant], None]) -> Grant:
+        """Authorize with another key and go on with it, unless *check* raises for what it opens.
+
+        Raises what `authorize` does; the old key stays in use then.
+        """
+        return await self._persist("authorize", lambda: self._b2.replace_key(credentials, check))
 
 
 def open_store(
@@ -18,7 +45,7 @@ def open_store(
     io_timeout: float = 60.0,
     uploads: int = 16,
     downloads: int = 16,
-) -> RetryingStore:
+) -> MountStore:
     """Return a store for *credentials*; nothing is sent before its first call. Needs a running trio loop."""
     from b2mount.store.b2 import B2Store
 
@@ -29,7 +56,7 @@ def open_store(
         uploads=uploads,
         downloads=downloads,
     )
-    return RetryingStore(inner, io_timeout=io_timeout, server_ms=inner.server_ms, counters=inner.counters)
+    return MountStore(inner, io_timeout=io_timeout)
 
 
 def open_keys(credentials: KeyPair, *, endpoint: str | None = None, ca_file: Path | None = None) -> Keys:

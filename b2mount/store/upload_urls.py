@@ -47,6 +47,10 @@ class UploadUrls:
         """Drop all of *owner*, whose large file is done."""
         self._piles.pop(owner, None)
 
+    def forget_all(self) -> None:
+        """Drop all: they were another key's."""
+        self._piles.clear()
+
 
 def leaves_url_good(failure: Failure) -> bool:
     """Say whether an upload URL may be used again after *failure*.
