@@ -20,7 +20,7 @@ from typing import Any
 import pyfuse3
 import trio
 
-from b2mount import fuse_poll
+from b2mount import fuse_poll, fuse_readahead
 from b2mount.core.credentials import Credentials
 from b2mount.core.errors import B2MountError
 from b2mount.core.options import MountOptions
@@ -182,6 +182,7 @@ class _Mount:
             pyfuse3.init(Door(mounted.fs, options.listing_ttl), str(options.mountpoint), flags)
         except RuntimeError as exc:
             raise B2MountError(f"{options.mountpoint} cannot be mounted: {exc}") from exc
+        fuse_readahead.raise_read_ahead(options.mountpoint)
         kernel.invalidate_inode = _invalidate_inode
         kernel.invalidate_entry = _invalidate_entry
 
