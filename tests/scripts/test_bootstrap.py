@@ -15,7 +15,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 WORDS = """
-    sh cat cksum cp dirname env id ln ls mkdir printf readlink rm sed touch tr uname
+    sh cat cksum cp dirname env ln ls mkdir printf readlink rm sed touch tr uname
     """
 ORDINARY = WORDS.split()
 DEMO_RUNS = ["fusermount3"]
@@ -81,6 +81,8 @@ class Machine:
             assert found is not None, name
             (self.folder / "bin" / name).symlink_to(found)
         self.script("true", "#!/bin/sh\n")
+        self.script("id", "#!/bin/sh\necho 1000\n")
+        self.script("sudo", '#!/bin/sh\necho sudo >>"$LOG"\nexec "$@"\n')
         self.script("python3", PYTHON.format(real=sys.executable))
 
     def script(self, name: str, text: str) -> None:
@@ -160,7 +162,9 @@ def test_the_demo_needs_less_than_the_tests_and_is_topped_up_for_them(machine: M
     machine.log.write_text("")
     assert machine.bootstrap("test").returncode == 0
     assert machine.asked() == [
+        "sudo",
         "apt-get update -qq",
+        "sudo",
         f"{APT_INSTALL} openssl curl attr borgbackup duplicity fio git logrotate restic rsync sqlite3 vim",
         "pip -m pip install -q --disable-pip-version-check -e .[test]",
     ]
@@ -221,6 +225,25 @@ def test_fedora_and_arch_use_their_own_manager(machine: Machine, manager: str, w
     done = machine.bootstrap("test")
     assert done.returncode == 0, done.stderr
     assert words in machine.asked()
+
+
+def test_root_needs_no_sudo(machine: Machine) -> None:
+    machine.have(*BUILD_TIME, *(name for name in TESTS_RUN if name != "vim"))
+    machine.manager("apt-get")
+    machine.script("id", "#!/bin/sh\necho 0\n")
+    (machine.folder / "bin/sudo").unlink()
+    machine.bootstrap("test")
+    assert f"{APT_INSTALL} vim" in machine.asked()
+
+
+def test_without_sudo_it_says_what_to_run_as_root(machine: Machine) -> None:
+    machine.have(*BUILD_TIME, *TESTS_RUN[1:])
+    machine.manager("dnf")
+    (machine.folder / "bin/sudo").unlink()
+    done = machine.bootstrap("test")
+    assert done.returncode == 1
+    assert "this needs root, and there is no sudo: dnf install -q -y fuse3\n" in done.stderr
+    assert "run that as root, then make test again" in done.stderr
 
 
 def test_without_a_package_manager_it_names_the_packages(machine: Machine) -> None:
@@ -305,6 +328,7 @@ def test_without_dev_fuse_the_tests_are_refused_but_not_the_linters(ready: Machi
 
 @needs_root
 def test_root_without_the_right_to_mount_is_told_so(ready: Machine) -> None:
+    ready.script("id", "#!/bin/sh\necho 0\n")
     done = ready.bootstrap("test", "setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin")
     assert done.returncode == 1
     assert "root may not mount here: it lacks CAP_SYS_ADMIN" in done.stderr
