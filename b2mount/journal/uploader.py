@@ -242,7 +242,8 @@ class Uploader:
             self._failed(op, LocalStorageError(f"a bug in b2mount: {type(exc).__name__}"))
         else:
             self._succeeded(op, version)
-            await self._let_spool_go(op)
+            with trio.CancelScope(shield=True):  # local disk only; a mount that ends leaves no spool behind
+                await self._let_spool_go(op)
         finally:
             self._slots.release_on_behalf_of(op)
             self._wake.set()
