@@ -226,5 +226,7 @@ class OpQueue:
 
     def needed_by(self, op: Op) -> list[Op]:
         """Return the puts whose drafts build on this one's draft."""
+        if op.draft is None:
+            return []
         waiting = (self.ops[waiting_id] for waiting_id in self._blocked.get(op.id, ()))
         return [other for other in waiting if other.draft is not None and other.draft.base is op.draft]
