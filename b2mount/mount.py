@@ -37,7 +37,16 @@ from b2mount.mount_notify import (
     notify,
     notify_status,
 )
-from b2mount.mount_world import Kernel, Mounted, build, find_scope, open_disk_cache, state_directory
+from b2mount.mount_world import (
+    Kernel,
+    Mounted,
+    build,
+    check_options,
+    find_lock_buckets,
+    find_scope,
+    open_disk_cache,
+    state_directory,
+)
 from b2mount.store.connect import MountStore, open_store
 
 log = logging.getLogger("b2mount.mount")
@@ -104,6 +113,8 @@ async def _main(
     try:
         grant = await store.authorize()
         scope = await find_scope(store, grant, options.source)
+        check_options(options, grant)
+        lock_buckets = await find_lock_buckets(store, grant, scope)
         journal = Journal(state_directory(options, grant.account_id, scope), hard_delete=options.hard_delete)
         disk = open_disk_cache(options, grant.account_id, scope)
         try:
@@ -111,7 +122,17 @@ async def _main(
             mount = _Mount(options, store, journal, key)
             async with trio.open_nursery() as nursery:
                 kernel = Kernel()
-                mounted = build(store, scope, options, journal, disk, nursery, kernel, mount.control_path)
+                mounted = build(
+                    store,
+                    scope,
+                    options,
+                    journal,
+                    disk,
+                    nursery,
+                    kernel,
+                    mount.control_path,
+                    lock_buckets,
+                )
                 nursery.start_soon(mounted.world.blocks.save_now_and_then, CACHE_SAVE_SECONDS)
                 failures = await mount.serve(mounted, nursery, kernel, on_ready)
                 nursery.cancel_scope.cancel()
@@ -178,8 +199,9 @@ class _Mount:
             allow_other=options.allow_other,
             extra=options.kernel_options,
         )
+        mountpoint = os.path.realpath(options.mountpoint)  # fusermount3 refuses a symbolic link
         try:
-            pyfuse3.init(Door(mounted.fs, options.listing_ttl), str(options.mountpoint), flags)
+            pyfuse3.init(Door(mounted.fs, options.listing_ttl), mountpoint, flags)
         except RuntimeError as exc:
             raise B2MountError(f"{options.mountpoint} cannot be mounted: {exc}") from exc
         fuse_readahead.raise_read_ahead(options.mountpoint)
