@@ -20,7 +20,8 @@ log = logging.getLogger("b2mount.fuse")
 
 STATFS_BLOCK = 4096  # bytes
 STATFS_BLOCKS = 1 << 38  # of those: a petabyte, since B2 sets no limit and programs want a number
-EXPECTED = frozenset([errno.ENOENT, errno.ENODATA, errno.EEXIST, errno.ENOTEMPTY])  # everyday answers
+# Everyday answers; the last one cp -a and rsync -A hear for every file, as they offer an ACL.
+EXPECTED = frozenset([errno.ENOENT, errno.ENODATA, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTSUP])
 NEGATIVE_TIMEOUT = 5.0  # seconds for which the kernel may remember that a name is missing; a guess
 
 

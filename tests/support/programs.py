@@ -1,11 +1,13 @@
 """Programs that nobody here wrote, for the tests that drive them on a mount."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.support.emulator import find_program
 
@@ -14,7 +16,7 @@ PROGRAM_SECONDS = 240.0
 
 def need(name: str) -> str:
     """Return the path of a program; skip the test where it is missing, or fail in CI."""
-    found = find_program(name)
+    found = find_program(name) or shutil.which(name, path="/usr/sbin:/sbin")
     if found is not None:
         return found
     message = f"{name} is not installed"
@@ -49,3 +51,8 @@ def run(
 def shell(script: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
     """Run a bash script that ends at the first failure; return what it printed."""
     return run("bash", "-euo", "pipefail", "-c", script, cwd=cwd, env=env)
+
+
+def slow(*values: object) -> ParameterSet:
+    """Mark one case of a parametrized test as part of the long run alone."""
+    return pytest.param(*values, marks=pytest.mark.slow)

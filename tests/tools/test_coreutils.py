@@ -23,6 +23,7 @@ def test_a_tree_survives_a_round_trip_exactly(tenant: Mount, tmp_path: Path, com
     make_tree(source)
     shell(command, env={"SRC": str(source), "DST": str(target)})
     assert describe(target) == describe(source)
+    assert "posix_acl" not in tenant.log()  # one line a file would bury what matters
     tenant.remount(empty_cache=True)
     assert describe(target) == describe(source)
     shell(command, env={"SRC": str(target), "DST": str(back)})
@@ -86,21 +87,24 @@ def test_sha256sum_of_300_mib_is_what_the_server_holds(tenant: Mount, bucket: st
     assert held.hexdigest() == expected
 
 
-@pytest.mark.parametrize("block", [1, 7, 513, 4097, 131_073, 1_048_577])
-def test_dd_with_odd_block_sizes(tenant: Mount, tmp_path: Path, block: int) -> None:
-    size = min(block * 2000, 3_000_001)
-    source, target = tmp_path / "source", tenant.path / "target"
-    source.write_bytes(random.Random(block).randbytes(size))
-    run("dd", f"if={source}", f"of={target}", f"bs={block}", "status=none")
-    run("cmp", source, target)
+def test_dd_with_odd_block_sizes(tenant: Mount, tmp_path: Path) -> None:
+    pairs = []
+    for block in (1, 7, 513, 4097, 131_073, 1_048_577):
+        source, target = tmp_path / f"source{block}", tenant.path / f"target{block}"
+        source.write_bytes(random.Random(block).randbytes(min(block * 2000, 3_000_001)))
+        pairs.append((source, target))
+        run("dd", f"if={source}", f"of={target}", f"bs={block}", "status=none")
+        run("cmp", source, target)
     tenant.flush()
-    run("cmp", source, target)
-    patch = f"bs={block}", "count=3", "conv=notrunc", "seek=5", "status=none"
-    for file in (source, target):
-        run("dd", "if=/dev/zero", f"of={file}", *patch)
-    run("cmp", source, target)
+    for source, target in pairs:
+        size = source.name.removeprefix("source")
+        patch = f"bs={size}", "count=3", "conv=notrunc", "seek=5", "status=none"
+        for file in (source, target):
+            run("dd", "if=/dev/zero", f"of={file}", *patch)
+        run("cmp", source, target)
     tenant.remount(empty_cache=True)
-    run("cmp", source, target)
+    for source, target in pairs:
+        run("cmp", source, target)
 
 
 def test_the_shell_appends_and_reads_back(tenant: Mount) -> None:
@@ -154,9 +158,10 @@ def test_rotating_logs_keeps_every_line(tenant: Mount) -> None:
 def test_logrotate_rotates_by_rename_and_by_copying(tenant: Mount, tmp_path: Path) -> None:
     base = tenant.path
     config, state = tmp_path / "logrotate.conf", tmp_path / "state"
+    su = "su root root" if os.geteuid() == 0 else ""
     config.write_text(
-        f"{base}/renamed.log {{\n  su root root\n  rotate 3\n  create 0640\n  nocompress\n}}\n"
-        f"{base}/copied.log {{\n  su root root\n  rotate 3\n  copytruncate\n  compress\n}}\n"
+        f"{base}/renamed.log {{\n  {su}\n  rotate 3\n  create 0640\n  nocompress\n}}\n"
+        f"{base}/copied.log {{\n  {su}\n  rotate 3\n  copytruncate\n  compress\n}}\n"
     )
     config.chmod(0o644)
     for turn in range(4):

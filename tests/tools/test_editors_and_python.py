@@ -11,12 +11,12 @@ import zipfile
 import pytest
 
 from tests.support.mount import Mount
-from tests.support.programs import run, shell
+from tests.support.programs import run, shell, slow
 
 pytestmark = [pytest.mark.fuse, pytest.mark.tools]
 
 
-@pytest.mark.parametrize("backup_copy", ["yes", "no", "auto"])
+@pytest.mark.parametrize("backup_copy", ["yes", "no", slow("auto")])
 def test_vim_saves_a_file_in_place(tenant: Mount, bucket: str, backup_copy: str) -> None:
     file = tenant.path / "notes.txt"
     file.write_text("one\ntwo\nthree\n")

@@ -9,14 +9,14 @@ import pytest
 
 from tests.support.emulator import Emulator
 from tests.support.mount import Mount
-from tests.support.programs import run
+from tests.support.programs import run, slow
 
 pytestmark = [pytest.mark.fuse, pytest.mark.tools]
 
 STEPS = int(os.environ.get("B2MOUNT_FSX_STEPS", "400"))
 
 
-@pytest.mark.parametrize("engine", ["psync", "mmap", "sync --direct=1"])
+@pytest.mark.parametrize("engine", ["psync", slow("mmap"), slow("sync --direct=1")])
 def test_fio_reads_back_what_several_jobs_wrote_at_random(tenant: Mount, engine: str) -> None:
     words = ["fio", "--name=job", f"--directory={tenant.path}", "--rw=randwrite", "--bsrange=4k-64k"]
     words += ["--size=8m", "--numjobs=3", "--verify=crc32c", "--verify_fatal=1", "--randseed=7"]
@@ -125,7 +125,7 @@ def part_size(emulator: Emulator, request: pytest.FixtureRequest) -> Iterator[in
 
 @pytest.mark.parametrize(
     ("part_size", "limit", "seed"),
-    [(5_000_000, 700_000, 1), (100_000, 30_000_000, 2), (5_000_000, 50_000_000, 3)],
+    [(5_000_000, 700_000, 1), (100_000, 30_000_000, 2), slow(5_000_000, 50_000_000, 3)],
     indirect=["part_size"],
 )
 def test_random_operations_on_one_file_give_what_they_should(

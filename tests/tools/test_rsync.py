@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mount import Mount
-from tests.support.programs import need, run
+from tests.support.programs import need, run, slow
 from tests.tools.trees import describe, make_tree
 
 pytestmark = [pytest.mark.fuse, pytest.mark.tools]
@@ -76,7 +76,7 @@ def test_checksums_deletion_and_copying_back_agree(tenant: Mount, source: Path, 
 
 
 @pytest.mark.parametrize(
-    "way", ["--inplace --no-whole-file", "--append-verify", "--append", "--delay-updates"]
+    "way", ["--inplace --no-whole-file", "--append-verify", slow("--append"), slow("--delay-updates")]
 )
 def test_a_growing_file_is_brought_up_to_date(tenant: Mount, tmp_path: Path, way: str) -> None:
     source, target = tmp_path / "grows", tenant.path / "grows"

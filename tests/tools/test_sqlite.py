@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mount import Mount
-from tests.support.programs import run
+from tests.support.programs import run, slow
 
 pytestmark = [pytest.mark.fuse, pytest.mark.tools]
 
@@ -32,7 +32,7 @@ def fill(path: Path, mode: str, seed: int) -> int:
     return count
 
 
-@pytest.mark.parametrize("mode", ["DELETE", "TRUNCATE", "PERSIST", "WAL"])
+@pytest.mark.parametrize("mode", ["DELETE", slow("TRUNCATE"), slow("PERSIST"), "WAL"])
 def test_transactions_survive_a_remount(tenant: Mount, mode: str) -> None:
     path = tenant.path / "data.db"
     count = 0
