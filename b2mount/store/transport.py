@@ -5,6 +5,7 @@ thread, reads ~/.netrc, and forgets the status and code of many answers. Knows n
 """
 
 import email.utils
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from b2mount.store.wire import Answer, Limits, Readable, Request, Wire, WireFaul
 
 JSON_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 SHOWN_OF_STRANGE_BODY = 80  # bytes
+SHA1_DIGITS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,16 @@ class Transport:
     # --- ours -------------------------------------------------------------------------------------------
 
     def get_into(self, url: str, headers: Mapping[str, str], buffer: memoryview) -> Answer:
-        """Fill *buffer* with the body of the answer; one of another length is left unread, and told."""
-        return self._exchange(
+        """Fill *buffer* with the body of the answer; one of another length is left unread, and told.
+
+        A whole file is checked against the SHA-1 that came with it. Raises CallFailed.
+        """
+        answer = self._exchange(
             Request("GET", url, headers, into=buffer, progress=self._progress, check=self._check)
         )
+        if _is_damaged(answer, buffer):
+            raise self.failed(Fault.CORRUPT, "the bytes do not match their SHA-1")
+        return answer
 
     def failed(self, answer: Reply | Fault, detail: str = "", *, sent: bool = True) -> CallFailed:
         """Return the exception that tells of this call's failure."""
@@ -146,6 +154,19 @@ def _seconds(date: str | None) -> float | None:
         return email.utils.parsedate_to_datetime(date).timestamp()
     except ValueError:
         return None
+
+
+def _is_damaged(answer: Answer, buffer: memoryview) -> bool:
+    """Say whether an answer that brought a whole file differs from the SHA-1 that B2 holds of it.
+
+    Backblaze docs, "b2_download_file_by_id": the header is that of the whole file, also on a range.
+    """
+    size = len(buffer)
+    is_whole = answer.status == 200 or answer.headers.get("Content-Range") == f"bytes 0-{size - 1}/{size}"
+    sha1 = answer.headers.get("X-Bz-Content-Sha1", "")
+    if not is_whole or answer.filled != size or len(sha1) != SHA1_DIGITS:  # "none": a large file
+        return False
+    return hashlib.sha1(buffer, usedforsecurity=False).hexdigest() != sha1.lower()
 
 
 def _retry_after(text: str | None) -> float | None:

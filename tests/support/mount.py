@@ -35,7 +35,9 @@ class Mount:
         source: str | None = None,
         options: Sequence[str] = (),
         log_level: str = "info",
+        program: Sequence[str] = (sys.executable, "-m", "b2mount.cli.main"),
     ) -> None:
+        self.program = list(program)
         self.emulator = emulator
         self.path = base / "mnt"
         self.state = base / "state"
@@ -51,7 +53,7 @@ class Mount:
 
     def start(self) -> Self:
         """Mount, and wait until the kernel shows it. Raises MountFailed."""
-        command = [sys.executable, "-m", "b2mount.cli.main", "mount", "--endpoint", self.emulator.url]
+        command = [*self.program, "mount", "--endpoint", self.emulator.url]
         command += ["--state-dir", str(self.state), "--cache-dir", str(self.cache)]
         command += ["--log-level", self.log_level, *self.options]
         command += [self.source] if self.source else []
