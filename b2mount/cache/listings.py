@@ -5,6 +5,7 @@ single names up by themselves where a directory is too large to be listed for on
 so that they cost no call. Knows names and rows; knows neither inodes nor what is still in the journal.
 """
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable
@@ -51,16 +52,24 @@ class Listings:
     """All listings of one mount."""
 
     def __init__(
-        self, store: Store, ttl: float, limit: str, *, on_new: Callable[[str, Listing], None]
+        self,
+        store: Store,
+        ttl: float,
+        limit: str,
+        *,
+        on_new: Callable[[str, Listing], None],
+        nursery: trio.Nursery | None = None,
     ) -> None:
         """Believe what *store* tells for *ttl* seconds. *limit* is the key's prefix.
 
         *on_new* is called with the bucket and each listing that takes the place of what was known before.
+        With a *nursery*, large directories are listed ahead of their reader.
         """
         self._store = store
         self.ttl = ttl
         self._limit = limit
         self._on_new = on_new
+        self._nursery = nursery
         self._cache: LRUCache[tuple[str, str], Listing] = LRUCache(MAX_ROWS, getsizeof=_weight)
         self._fetching: dict[tuple[str, str], _Fetch] = {}
         self._walks: dict[str, Walks] = {}
@@ -118,9 +127,21 @@ class Listings:
                 bucket_id, listing.prefix, start=listing.next_start, delimiter="/", limit=limit
             )
             _take(listing, page)
+            listing.started = max(listing.started, trio.current_time() - self.ttl / 2)
+            # A listing that takes as long as it may be believed would never serve anybody: its time begins
+            # anew, in part, while it is being read.
         key = (bucket_id, listing.directory)
         if self._cache.get(key) is listing:
             self._cache[key] = listing  # its weight has grown
+
+    def extend_ahead(self, bucket_id: str, listing: Listing) -> None:
+        """Start to fetch the next page, which a reader of a large directory will soon ask for."""
+        if self._nursery is not None and not listing.complete and listing.pages > 1:
+            self._nursery.start_soon(self._extend_quietly, bucket_id, listing)
+
+    async def _extend_quietly(self, bucket_id: str, listing: Listing) -> None:
+        with contextlib.suppress(B2MountError):  # the reader asks for itself, and hears of it
+            await self.extend(bucket_id, listing)
 
     async def get_complete(self, bucket_id: str, directory: str) -> Listing:
         """Return a fresh listing with all its pages."""

@@ -5,8 +5,9 @@ directory changes meanwhile; entries that appear or go while it is read may or m
 allows.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import trio
 
@@ -15,7 +16,7 @@ from b2mount.core.access import Operation
 from b2mount.core.names import fits_in_entry, shown
 from b2mount.core.scope import Place, admits, next_step, place
 from b2mount.fs.nodes import Content, DirectoryNode, Node
-from b2mount.fs.overlay import Mark, shows
+from b2mount.fs.overlay import Fact, Mark, shows
 from b2mount.fs.tree import Tree
 from b2mount.fs.world import World
 from b2mount.journal.drafts import Draft
@@ -33,14 +34,25 @@ class OpenDirectory:
     finished: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class DirectoryEntry:
+class DirectoryEntry(NamedTuple):
     """One entry to show: its name, its node, until when to believe it, and the offset that follows it."""
 
     name: str
     node: Node
     until: float
     next_offset: int
+
+
+class _View(NamedTuple):
+    """What is the same for all entries that are shown between two awaits."""
+
+    node: DirectoryNode
+    prefix: str
+    is_made_up: bool  # above the key's prefix
+    facts: Mapping[str, Fact]  # own changes
+    rows: Mapping[str, FileVersion]
+    listing: Listing | None
+    until: float
 
 
 class Readdir:
@@ -62,30 +74,46 @@ class Readdir:
             handle.keys, handle.listing, handle.position = [], None, 0  # rewinddir: look afresh
             handle.finished = False
         while True:
+            view = self._view(handle)
             while offset < len(handle.keys):
-                entry = self._entry(handle, offset)
+                entry = self._entry(view, handle.keys[offset], offset + 1)
                 offset += 1
                 if entry is not None:
                     yield entry
             if not await self._more(handle):
                 return
 
-    def _entry(self, handle: OpenDirectory, index: int) -> DirectoryEntry | None:
+    def _view(self, handle: OpenDirectory) -> _View:
+        """Gather what is the same for all entries, up to the next await."""
+        world, node = self._world, handle.node
+        is_bucket_list = node.shows_buckets
+        prefix = "" if is_bucket_list else node.prefix
+        return _View(
+            node=node,
+            prefix=prefix,
+            is_made_up=not is_bucket_list and place(prefix, world.scope.limit) is Place.ABOVE,
+            facts=world.overlay.under(node.bucket_id, prefix),
+            rows=handle.listing.rows if handle.listing is not None else {},
+            listing=handle.listing,
+            until=world.listings.until(handle.listing)
+            if handle.listing is not None
+            else trio.current_time() + world.options.listing_ttl,
+        )
+
+    def _entry(self, view: _View, key: str, next_offset: int) -> DirectoryEntry | None:
         """Return the entry of a key shown before or now; None for one that has gone meanwhile."""
-        key, node = handle.keys[index], handle.node
-        until = trio.current_time() + self._world.options.listing_ttl
+        node = view.node
         if node.shows_buckets:
-            child = node.children.get(key)
-            return None if child is None else DirectoryEntry(key[:-1], child, until, index + 1)
-        if handle.listing is not None:
-            until = self._world.listings.until(handle.listing)
-        if place(node.prefix, self._world.scope.limit) is Place.ABOVE:
-            return DirectoryEntry(shown(key[:-1]), self._tree.directory_node(node, key), until, index + 1)
+            bucket = node.children.get(key)
+            return None if bucket is None else DirectoryEntry(key[:-1], bucket, view.until, next_offset)
+        if view.is_made_up:
+            child: Node = self._tree.directory_node(node, key)
+            return DirectoryEntry(shown(key[:-1]), child, view.until, next_offset)
         # `dir/` as a file inside dir/ has no overlay entry: that name is the directory's there
-        fact = self._world.overlay.get(node.bucket_id, node.prefix + key) if key else None
-        row = handle.listing.rows.get(key) if handle.listing is not None else None
-        if row is None and handle.listing is not None and fact is None:
-            newer = self._world.listings.peek(node.bucket_id, node.prefix)
+        fact = self._world.overlay.get(node.bucket_id, view.prefix + key) if view.facts and key else None
+        row = view.rows.get(key)
+        if row is None and view.listing is not None and fact is None:
+            newer = self._world.listings.peek(node.bucket_id, view.prefix)
             row = newer.rows.get(key) if newer is not None else None  # an own addition, in B2 by now
         if row is None if fact is None else not shows(key, fact):
             return None
@@ -95,19 +123,17 @@ class Readdir:
         else:
             content: Content | None = fact if isinstance(fact, (Draft, FileVersion)) else row
             assert content is not None
-            name = shown(key, twin=self._has_directory(handle, key))
+            name = shown(key, twin=self._has_directory(view, key))
             child = self._tree.file_node(node, key, content)
         if not fits_in_entry(name):
             self._world.nodes.drop_if_unused(child)
             return None
-        return DirectoryEntry(name, child, until, index + 1)
+        return DirectoryEntry(name, child, view.until, next_offset)
 
-    def _has_directory(self, handle: OpenDirectory, key: str) -> bool:
-        node = handle.node
-        fact = self._world.overlay.get(node.bucket_id, node.prefix + key + "/")
-        if fact is not None:
-            return fact is Mark.DIRECTORY
-        return handle.listing is not None and key + "/" in handle.listing.rows
+    def _has_directory(self, view: _View, key: str) -> bool:
+        """Say whether a directory of the same name stands beside a file."""
+        fact = view.facts.get(key + "/") if view.facts else None
+        return fact is Mark.DIRECTORY if fact is not None else key + "/" in view.rows
 
     async def _more(self, handle: OpenDirectory) -> bool:
         """Find further keys; False at the end."""
@@ -131,6 +157,7 @@ class Readdir:
         if handle.position < len(listing.order):
             handle.keys.extend(listing.order[handle.position :])
             handle.position = len(listing.order)
+            self._world.listings.extend_ahead(node.bucket_id, listing)
             return True
         if not listing.complete:
             await self._world.listings.extend(node.bucket_id, listing)
