@@ -67,6 +67,7 @@ class Commits:
             except LocalStorageError as exc:
                 log.warning("%s: both versions will be sent: %s", node.name, exc)
             if node.gone:  # unlinked meanwhile
+                world.journal.discard(draft)
                 return
             world.journal.put(node.bucket_id, node.name, draft)
             world.overlay.set(node.bucket_id, node.name, draft)

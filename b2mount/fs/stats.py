@@ -1,25 +1,26 @@
 """What stat(2) shows of a node, and for how long the kernel may believe it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import trio
 
 from b2mount.core.access import LookUpBy, look_up_by
+from b2mount.core.grant import Grant
 from b2mount.core.names import PLACEHOLDER
-from b2mount.core.posix import Attributes, Kind, from_info, st_mode
+from b2mount.core.posix import MTIME_NAME, OWN_NAME, Attributes, Kind, from_info, st_mode
 from b2mount.core.scope import Place, place
-from b2mount.fs.nodes import DirectoryNode, FileNode, Node
+from b2mount.fs.nodes import Content, DirectoryNode, FileNode, Node
 from b2mount.fs.overlay import Mark
 from b2mount.fs.world import World
 from b2mount.journal.drafts import Draft
 from b2mount.store.store import FileVersion
 
 NS_PER_MS = 1_000_000
+PLAIN_DIGITS = 13  # of milliseconds since the epoch: times up to the year 2286
 FOREVER = 3600.0  # seconds; what only this mount changes, or nobody
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(NamedTuple):
     """The numbers of one node. Times in nanoseconds; timeouts in seconds for the kernel's caches."""
 
     ino: int
@@ -41,39 +42,60 @@ class Stats:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._grant: Grant | None = None  # what the masks below follow from
+        self._file_mask = 0
+        self._plain_mode = 0  # of a file with no attributes of its own
 
     def of_file(self, node: FileNode, until: float) -> Stat:
         """Return a file's numbers, good until *until* (trio's clock) where B2 could tell others."""
-        world = self._world
-        attributes = node.attributes
-        current = node.current
+        world, current = self._world, node.current
         timeout = max(until - trio.current_time(), 0.0)
-        if isinstance(current, FileVersion):
-            ctime_ns = node.ctime_ns or current.uploaded_ms * NS_PER_MS
+        self._update_masks()
+        plain_ns = _plain_mtime_ns(current)
+        if plain_ns is not None:  # most files of most buckets: made by other tools, or with defaults here
+            mode, uid, gid, rdev, mtime_ns = self._plain_mode, world.uid, world.gid, 0, plain_ns
         else:
-            ctime_ns = node.ctime_ns or attributes.mtime_ns
+            attributes = node.attributes
+            mode = st_mode(attributes, umask=world.umask, mask=self._file_mask)
+            uid = world.uid if attributes.uid is None else attributes.uid
+            gid = world.gid if attributes.gid is None else attributes.gid
+            rdev, mtime_ns = attributes.rdev, attributes.mtime_ns
+        ctime_ns = node.ctime_ns or (
+            current.uploaded_ms * NS_PER_MS if isinstance(current, FileVersion) else mtime_ns
+        )
         return Stat(
-            ino=node.ino,
-            mode=st_mode(attributes, umask=world.umask, mask=world.file_mask),
-            nlink=0 if node.gone else 1,
-            uid=world.uid if attributes.uid is None else attributes.uid,
-            gid=world.gid if attributes.gid is None else attributes.gid,
-            rdev=attributes.rdev,
-            size=current.size,
-            atime_ns=node.atime_ns or attributes.mtime_ns,
-            mtime_ns=attributes.mtime_ns,
-            ctime_ns=ctime_ns,
-            entry_timeout=timeout,
-            attr_timeout=timeout,
+            node.ino,
+            mode,
+            0 if node.gone else 1,
+            uid,
+            gid,
+            rdev,
+            current.size,
+            node.atime_ns or mtime_ns,
+            mtime_ns,
+            ctime_ns,
+            timeout,
+            timeout,
         )
 
-    def of_directory(self, node: DirectoryNode, until: float) -> Stat:
+    def _update_masks(self) -> None:
+        """Take the permission bits that the key leaves, anew when the key was authorized again."""
+        world = self._world
+        if self._grant is not world.grant:
+            self._grant = world.grant
+            self._file_mask = world.file_mask
+            self._plain_mode = st_mode(Attributes(Kind.FILE, 0), umask=world.umask, mask=self._file_mask)
+
+    def of_directory(
+        self, node: DirectoryNode, until: float, known: tuple[Attributes, float] | None = None
+    ) -> Stat:
         """Return a directory's numbers; without those attributes that only a call could tell.
 
-        Then the kernel may not keep them (timeout 0), and asks getattr, which makes the call.
+        Then the kernel may not keep them (timeout 0), and asks getattr, which makes the call and gives what
+        is *known* by it.
         """
         world = self._world
-        known = self.known_attributes(node)
+        known = known or self.known_attributes(node)
         attributes, attributes_until = known or (self._default(node), 0.0)
         now = trio.current_time()
         mtime_ns = node.touched_ns or attributes.mtime_ns
@@ -105,11 +127,24 @@ class Stats:
         """Return the numbers, asking B2 for what is not known freshly."""
         until = trio.current_time() + self._world.options.listing_ttl
         if isinstance(node, DirectoryNode):
-            if self.known_attributes(node) is None:
-                await self._world.listings.get_marker(node.bucket_id, node.prefix)
-            return self.of_directory(node, until)
+            return self.of_directory(node, until, await self.directory_attributes(node))
         assert isinstance(node, FileNode)
         return self.of_file(node, until)
+
+    async def directory_attributes(self, node: DirectoryNode) -> tuple[Attributes, float]:
+        """Return a directory's attributes and until when to believe them, asking B2 where it must be."""
+        known = self.known_attributes(node)
+        if known is not None:
+            return known
+        listings = self._world.listings
+        marker = await listings.get_marker(node.bucket_id, node.prefix)
+        known = self.known_attributes(node)  # own changes made meanwhile win
+        if known is not None:
+            return known
+        now = trio.current_time()  # with a TTL of nought no answer is ever fresh, and still an answer
+        if marker is None or self._world.overlay.get(node.bucket_id, node.prefix + PLACEHOLDER) is Mark.GONE:
+            return self._default(node), now
+        return self._stored(marker), now
 
     def known_attributes(self, node: DirectoryNode) -> tuple[Attributes, float] | None:
         """Return a directory's attributes and until when to believe them; None where only a call can tell."""
@@ -139,3 +174,11 @@ class Stats:
 
     def _default(self, node: DirectoryNode, mtime_ns: int = 0) -> Attributes:
         return Attributes(Kind.DIRECTORY, mtime_ns or node.touched_ns or self._world.started_ns)
+
+
+def _plain_mtime_ns(content: Content) -> int | None:
+    """Return the mtime of a stored file that has no attributes but this one; None for all others."""
+    if not isinstance(content, FileVersion) or OWN_NAME in content.info:
+        return None
+    text = content.info.get(MTIME_NAME, "")
+    return int(text) * NS_PER_MS if text.isdecimal() and len(text) <= PLAIN_DIGITS else None

@@ -125,8 +125,8 @@ class Journal:
         )
 
     def discard(self, draft: Draft) -> None:
-        """Forget a draft that was never put."""
-        self._garbage.append(draft.spool)
+        """Forget a draft that was never put: no row of the journal needs its bytes."""
+        draft.spool.remove()
 
     async def flatten(self, draft: Draft) -> None:
         """Free *draft* from an unsent draft it builds on, where copying is cheaper than sending both.
