@@ -30,7 +30,7 @@ from b2mount.fs.world import World
 from b2mount.journal.journal import Journal
 from b2mount.journal.ops import Kind, Op, parents
 from b2mount.journal.sender import Sender
-from b2mount.store.store import FileVersion, Store
+from b2mount.store.store import BucketRow, FileVersion, Store
 
 log = logging.getLogger("b2mount.mount")
 
@@ -101,6 +101,31 @@ def state_directory(options: MountOptions, account_id: str, scope: Scope) -> Pat
     return _places(options).state / scope_id(account_id, scope)
 
 
+async def find_lock_buckets(store: Store, grant: Grant, scope: Scope) -> frozenset[str]:
+    """Return the IDs of the buckets with Object Lock, as far as the key lets them be known."""
+    if not grant.has(Capability.LIST_BUCKETS, Capability.READ_BUCKET_RETENTIONS):
+        return frozenset()
+    known = [scope.single] if scope.single is not None else scope.buckets
+    found: list[BucketRow] = []
+    try:
+        for bucket in known or ():
+            found += await store.list_buckets(bucket_id=bucket.bucket_id)
+        if known is None:
+            found += await store.list_buckets()
+    except B2MountError as exc:
+        log.warning("which buckets have Object Lock is not known: %s", exc)
+    return frozenset(row.bucket_id for row in found if row.lock_enabled)
+
+
+def check_options(options: MountOptions, grant: Grant) -> None:
+    """Raise ScopeError where the key cannot do what the mount was asked to do."""
+    if options.bypass_governance and not grant.has(Capability.BYPASS_GOVERNANCE):
+        raise ScopeError(
+            "--bypass-governance was said, but the key lacks bypassGovernance",
+            "leave it out, or use a key with bypassGovernance",
+        )
+
+
 def build(
     store: Store,
     scope: Scope,
@@ -110,6 +135,7 @@ def build(
     nursery: trio.Nursery,
     kernel: Kernel,
     control_path: Path,
+    lock_buckets: frozenset[str] = frozenset(),
 ) -> Mounted:
     """Tie everything together, and queue what an earlier mount of the scope left unsent."""
     holder: list[Tree] = []
@@ -118,7 +144,7 @@ def build(
         if holder:
             holder[0].on_new_listing(bucket_id, listing)
 
-    listings = Listings(store, options.listing_ttl, scope.limit, on_new=on_new_listing)
+    listings = Listings(store, options.listing_ttl, scope.limit, on_new=on_new_listing, nursery=nursery)
     overlay = Overlay(journal.queue, listings, keeps=lambda: look_up_by(store.grant) is LookUpBy.MEMORY)
     world = World(
         store=store,
@@ -135,6 +161,7 @@ def build(
         invalidate_inode=lambda ino: kernel.invalidate_inode(ino),
         invalidate_entry=lambda ino, name: kernel.invalidate_entry(ino, name),
         started_ns=time.time_ns(),
+        lock_buckets=lock_buckets,
     )
     tree = Tree(world)
     holder.append(tree)
@@ -169,7 +196,13 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
             await world.blocks.adopt(draft.result, draft.spool.path)
 
     limits = dict.fromkeys(world.lock_buckets, INFO_LIMIT_LOCKED)
-    sender = Sender(store, mounted.journal.note, hard_delete=options.hard_delete, info_limits=limits)
+    sender = Sender(
+        store,
+        mounted.journal.note,
+        hard_delete=options.hard_delete,
+        info_limits=limits,
+        bypass_governance=options.bypass_governance,
+    )
     left = mounted.journal.start(
         sender.send,
         settle=options.settle,

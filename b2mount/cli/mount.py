@@ -69,6 +69,8 @@ def _switch(name: str, text: str) -> Callable[[Any], Any]:
 @_valued("gid", "GROUP", "Group of what has none stored.")
 @_valued("umask", "MASK", "Permissions to take from what has none stored.  [022]")
 @_switch("hard_delete", "Delete versions for good instead of hiding the name.")
+@_switch("bypass_governance", "Let go what governance retention holds, if the key may.")
+@_switch("manage_buckets", "Let mkdir and rmdir in a root of buckets make and delete them.")
 @_switch("write_through", "Let close() wait until B2 has the file.")
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), help=f"[{DEFAULT_LOG_LEVEL}]")
 @click.option("--daemon", is_flag=True, help="Return when the mount works; serve it in the background.")

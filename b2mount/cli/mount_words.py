@@ -76,6 +76,8 @@ SWITCHES: Mapping[str, tuple[str, bool]] = {
     "read_only": ("read_only", True),
     "allow_other": ("allow_other", True),
     "hard_delete": ("hard_delete", True),
+    "bypass_governance": ("bypass_governance", True),
+    "manage_buckets": ("manage_buckets", True),
     "write_through": ("write_through", True),
     "nonempty": ("nonempty", True),
 }

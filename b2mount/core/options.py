@@ -30,5 +30,7 @@ class MountOptions:
     gid: int | None = None
     umask: int | None = None  # taken from modes that have none stored; None: 0o022
     hard_delete: bool = False
+    bypass_governance: bool = False  # delete, and weaken the retention of, what governance holds
+    manage_buckets: bool = False  # mkdir and rmdir in a root that shows buckets make and delete them
     write_through: bool = False
     kernel_options: tuple[str, ...] = ()  # flags of mount(8) that are passed on to the kernel, e.g. "noexec"

@@ -23,6 +23,7 @@ from b2mount.core.names import PLACEHOLDER, Entry, check_new_component, check_up
 from b2mount.core.posix import DEFAULT_DIRECTORY_MODE, DEFAULT_FILE_MODE, Attributes, Kind, to_info
 from b2mount.core.scope import Place, place
 from b2mount.fs.commits import Commits, can_be_kept
+from b2mount.fs.locks import Locks
 from b2mount.fs.nodes import DirectoryNode, FileNode
 from b2mount.fs.overlay import Mark, shows
 from b2mount.fs.tree import Resolved, Tree
@@ -45,10 +46,11 @@ _KINDS = {
 class Changes:
     """Everything that adds or removes a name, but for rename."""
 
-    def __init__(self, world: World, tree: Tree, commits: Commits) -> None:
+    def __init__(self, world: World, tree: Tree, commits: Commits, locks: Locks) -> None:
         self._world = world
         self._tree = tree
         self._commits = commits
+        self.locks = locks
 
     # --- making ------------------------------------------------------------------------------------------
 
@@ -181,6 +183,7 @@ class Changes:
         self._world.demand(Operation.UNLINK, node.name)
         if self._world.options.hard_delete:
             self._world.demand(Operation.HARD_DELETE, node.name)
+            self.locks.demand_deletable([node.current])
         if node.key == "":
             await self._hide_now(node)
         else:

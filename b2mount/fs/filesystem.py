@@ -19,6 +19,7 @@ from b2mount.fs.changes import Changes
 from b2mount.fs.commits import Commits
 from b2mount.fs.contents import Contents
 from b2mount.fs.files import Files
+from b2mount.fs.locks import Locks
 from b2mount.fs.nodes import DirectoryNode, FileNode, Node
 from b2mount.fs.readdir import OpenDirectory, Readdir
 from b2mount.fs.renames import Renames
@@ -58,11 +59,12 @@ class FileSystem:
         self.tree = tree
         self._stats = Stats(world)
         self._commits = Commits(world)
-        self._changes = Changes(world, tree, self._commits)
+        locks = Locks(world, self._commits)
+        self._changes = Changes(world, tree, self._commits, locks)
         self._renames = Renames(world, tree, self._commits, self._changes)
         self._readdir = Readdir(world, tree)
         self.files = Files(world, self._commits, self._changes, Contents(world.blocks))
-        self._xattrs = Xattrs(world, self._stats, self._commits, control_path)
+        self._xattrs = Xattrs(world, self._stats, self._commits, locks, control_path)
         self._directories: dict[int, OpenDirectory] = {}
         self._numbers = itertools.count(1)
         tree.root.lookups = 1  # the kernel holds the root as long as the mount lives

@@ -88,6 +88,7 @@ class Renames:
             return
         demand_changeable(node)
         self._world.demand(Operation.UNLINK, node.name)
+        self._changes.locks.demand_deletable([node.current])
         async with node.lock:  # no commit puts the old name meanwhile
             if node.gone:
                 raise NoSuchFile("the file was removed")
@@ -167,6 +168,7 @@ class Renames:
                 return
             await self._changes.demand_empty(other)
         files = await self._everything_under(node)
+        self._changes.locks.demand_deletable([content for _, content in files])
         moves = _new_names(files, node.prefix, to.name + "/")
         for new_name in moves.values():
             check_uploadable(new_name)

@@ -15,8 +15,9 @@ from b2mount.core.errors import (
     NotPermitted,
     NotSupported,
 )
-from b2mount.core.posix import MTIME_NAME, OWN_NAME, Attributes, Kind
+from b2mount.core.posix import MTIME_NAME, OWN_NAME, Attributes
 from b2mount.fs.commits import Commits
+from b2mount.fs.locks import Locks
 from b2mount.fs.nodes import DirectoryNode, FileNode, Node
 from b2mount.fs.stats import Stats
 from b2mount.fs.world import World
@@ -24,14 +25,17 @@ from b2mount.store.store import FileVersion
 
 B2_PREFIX = "user.b2."
 CONTROL = "user.b2mount.control"  # on the root: the path of the mount's control socket
+RETENTION = "user.b2.retention"  # core/locks.py says how both are written
+LEGAL_HOLD = "user.b2.legal_hold"
 MAX_VALUE = 65536  # bytes: XATTR_SIZE_MAX of Linux
 
 
 class Xattrs:
     """getxattr(2) and its kin."""
 
-    def __init__(self, world: World, stats: Stats, commits: Commits, control_path: str) -> None:
+    def __init__(self, world: World, stats: Stats, commits: Commits, locks: Locks, control_path: str) -> None:
         self._world = world
+        self._locks = locks
         self._stats = stats
         self._commits = commits
         self._control_path = control_path
@@ -42,6 +46,8 @@ class Xattrs:
             raise NoSuchAttribute(name)  # at once: the kernel asks for security.capability at every write
         if name == CONTROL and node.parent is None:
             return os.fsencode(self._control_path)
+        if isinstance(node, FileNode) and name in (RETENTION, LEGAL_HOLD):
+            return self._locks.retention(node) if name == RETENTION else self._locks.legal_hold(node)
         if name.startswith(B2_PREFIX):
             found = dict(self._of_version(node)).get(name)
         else:
@@ -57,8 +63,12 @@ class Xattrs:
     async def set(self, node: Node, name: str, value: bytes) -> None:
         """Set an attribute; it is in the journal at return.
 
-        Raises NotSupported outside the user namespace, NotPermitted for what B2 tells, AttributesTooLarge.
+        Retention and legal hold are B2's at return. Raises NotSupported outside the user namespace,
+        NotPermitted for what B2 tells, AttributesTooLarge.
         """
+        if isinstance(node, FileNode) and name in (RETENTION, LEGAL_HOLD):
+            await self._set_lock(node, name, value.decode("utf-8", "replace"))
+            return
         self._demand_writable(node, name)
         if len(value) > MAX_VALUE:
             raise AttributesTooLarge(f"{name}: more than {MAX_VALUE} bytes")
@@ -67,12 +77,22 @@ class Xattrs:
 
     async def remove(self, node: Node, name: str) -> None:
         """Remove an attribute. Raises NoSuchAttribute."""
+        if isinstance(node, FileNode) and name in (RETENTION, LEGAL_HOLD):
+            await self.get(node, name)
+            await self._set_lock(node, name, "none" if name == RETENTION else "off")
+            return
         self._demand_writable(node, name)
         attributes = await self._attributes(node)
         if name not in attributes.xattrs:
             raise NoSuchAttribute(name)
         left = {key: value for key, value in attributes.xattrs.items() if key != name}
         await self._store(node, replace(attributes, xattrs=left))
+
+    async def _set_lock(self, node: FileNode, name: str, text: str) -> None:
+        if name == RETENTION:
+            await self._locks.set_retention(node, text)
+        else:
+            await self._locks.set_legal_hold(node, text)
 
     def _demand_writable(self, node: Node, name: str) -> None:
         if not name.startswith("user."):
@@ -110,8 +130,6 @@ class Xattrs:
             "sha1": version.sha1,
             "content_type": version.content_type,
             "uploaded": str(version.uploaded_ms),
-            "retention": version.retention and f"{version.retention.mode} {version.retention.until_ms}",
-            "legal_hold": None if version.legal_hold is None else ("on" if version.legal_hold else "off"),
         }
         for key, text in facts.items():
             if text:

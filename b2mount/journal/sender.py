@@ -6,11 +6,12 @@ operations nor the tree.
 """
 
 import functools
+import time
 from collections.abc import Mapping
 
 import trio
 
-from b2mount.core.errors import B2MountError, NoSuchFile
+from b2mount.core.errors import B2MountError, HeldByLock, NoSuchFile
 from b2mount.core.extents import Origin, Segment
 from b2mount.core.grant import Capability
 from b2mount.core.parts import CopyWhole, Limits, UploadWhole, plan_parts
@@ -29,15 +30,23 @@ class Sender:
     """The way from operations to B2's calls."""
 
     def __init__(
-        self, store: Store, note: Note, *, hard_delete: bool, info_limits: Mapping[str, int]
+        self,
+        store: Store,
+        note: Note,
+        *,
+        hard_delete: bool,
+        info_limits: Mapping[str, int],
+        bypass_governance: bool = False,
     ) -> None:
         """Send through *store*; *note* writes an operation down in the journal.
 
         *info_limits* has the bytes of file info by bucket where they are fewer than usual.
+        *bypass_governance* is for hard deletion.
         """
         self._store = store
         self._large = LargeFiles(store, note)
         self._hard_delete = hard_delete
+        self._bypass_governance = bypass_governance
         self._info_limits = info_limits
 
     async def send(self, op: Op) -> FileVersion | None:
@@ -54,16 +63,27 @@ class Sender:
         if not self._hard_delete:
             await self._store.hide(op.bucket_id, op.name)
             return
+        versions = await self._all_versions(op)
+        now_ms = time.time_ns() // 1_000_000
+        for version in versions:
+            if version.is_held(now_ms, bypass=self._bypass_governance):
+                raise HeldByLock(f"{op.name}: Object Lock holds version {version.file_id}; none was deleted")
+        for version in reversed(versions):  # the oldest first, so that a failure uncovers none of them
+            await self._store.delete_version(
+                version.name, version.file_id, bypass_governance=self._bypass_governance
+            )
+
+    async def _all_versions(self, op: Op) -> list[FileVersion]:
+        """Return every version and hide marker of a name, the newest first."""
+        found: list[FileVersion] = []
         start, start_id = op.name, None
         while True:
             page = await self._store.list_versions(
                 op.bucket_id, op.name, start=start, start_id=start_id, limit=1000
             )
-            for row in page.rows:
-                if row.name == op.name and row.action is not Action.START:
-                    await self._store.delete_version(row.name, row.file_id)
-            if page.next_name != op.name:
-                return
+            found += [row for row in page.rows if row.name == op.name and row.action is not Action.START]
+            if page.next_name is None or page.next_name != op.name:
+                return found
             start, start_id = page.next_name, page.next_id
 
     # --- puts --------------------------------------------------------------------------------------------

@@ -49,6 +49,17 @@ class FileVersion:
     retention: Retention | None = None
     legal_hold: bool | None = None
 
+    def is_held(self, now_ms: int, *, bypass: bool) -> bool:
+        """Say whether Object Lock, as far as told, keeps the version from being deleted.
+
+        *bypass* is that of governance; a legal hold and compliance give way to nothing.
+        """
+        if self.legal_hold:
+            return True
+        if self.retention is None or self.retention.until_ms <= now_ms:
+            return False
+        return not (bypass and self.retention.mode == "governance")
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
