@@ -11,7 +11,6 @@ a time, each with what was read beyond its head.
 Knows nothing of caches or requests: what of a window is there already is the caller's matter.
 """
 
-from itertools import pairwise
 from typing import NamedTuple
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -129,23 +128,3 @@ class ReadAhead:
             streams.insert(0, nearest)
         streams[0].follow(start, end)
         return streams[0]
-
-
-def split_ranges(
-    start: int, end: int, *, block: int, flight: int, file_size: int | None = None
-) -> list[tuple[int, int]]:
-    """Cut [start, end) into the ranges to request, in order: whole blocks, none longer than *flight*.
-
-    Borders lie on multiples of *flight* (itself a multiple of *block*), so that neighbours never overlap. The
-    last range ends at *file_size* where the block does not.
-    """
-    if flight % block:
-        raise ValueError(f"a flight of {flight} bytes is not made of blocks of {block}")
-    if start >= end:
-        return []
-    start -= start % block
-    end += -end % block
-    borders = [start, *range(start - start % flight + flight, end, flight), end]
-    if file_size is not None:
-        borders[-1] = min(end, file_size)
-    return list(pairwise(borders))

@@ -15,14 +15,16 @@ from b2mount.core.errors import B2MountError, HeldByLock, NoSuchFile
 from b2mount.core.extents import Origin, Segment
 from b2mount.core.grant import Capability
 from b2mount.core.parts import CopyWhole, Limits, UploadWhole, plan_parts
-from b2mount.core.posix import INFO_LIMIT, to_info
+from b2mount.core.posix import INFO_LIMIT, header_bytes, to_info
 from b2mount.journal.bodies import BytesBody, SpoolBody, ZeroBody, sha1_of
 from b2mount.journal.drafts import Draft
 from b2mount.journal.large import LargeFiles, Note
 from b2mount.journal.ops import Kind, Op
 from b2mount.store.store import Action, Body, FileVersion, Store
 
-CONTENT_KEYS = frozenset(["large_file_sha1"])  # file info about the content: not for a changed one
+LARGE_FILE_SHA1 = (
+    "large_file_sha1"  # Backblaze docs, "Large Files": a whole file's SHA-1, told by its uploader
+)
 FETCH = 8 << 20  # bytes a request for what goes into a part
 
 
@@ -122,8 +124,21 @@ class Sender:
             base,
             functools.partial(self._body, draft, base),
             content_type=draft.content_type,
-            info=self._info(op, draft),
+            info=await self._info_of_large(op, draft, base),
         )
+
+    async def _info_of_large(self, op: Op, draft: Draft, base: FileVersion | None) -> dict[str, str]:
+        """Return the file info of a large file, with its SHA-1 where all of it is here to be read.
+
+        B2 keeps none for large files; this entry is where b2, rclone and readers here look for it.
+        """
+        info = self._info(op, draft)
+        if draft.extents.needs_base:
+            return info
+        body = await self._body(draft, base, 0, draft.size)
+        with_sha1 = info | {LARGE_FILE_SHA1: await trio.to_thread.run_sync(sha1_of, body)}
+        limit = self._info_limits.get(op.bucket_id, INFO_LIMIT)
+        return with_sha1 if header_bytes(with_sha1, op.name) <= limit else info
 
     async def _sent_before(self, op: Op, draft: Draft, base: FileVersion | None) -> FileVersion | None:
         """Return the newest version of the name if an attempt before a crash made it of this very draft."""
@@ -133,7 +148,7 @@ class Sender:
         newest = page.rows[0] if page.rows else None
         if newest is None or newest.name != op.name or newest.size != draft.size or newest.sha1 is None:
             return None
-        if dict(newest.info) != self._info(op, draft):
+        if _without_sha1(newest.info) != _without_sha1(self._info(op, draft)):
             return None
         if draft.only_metadata and base is not None:
             return newest if newest.sha1 == base.sha1 and newest.file_id != base.file_id else None
@@ -150,7 +165,7 @@ class Sender:
     def _info(self, op: Op, draft: Draft) -> dict[str, str]:
         keep = draft.keep
         if not draft.only_metadata:
-            keep = {key: value for key, value in keep.items() if key not in CONTENT_KEYS}
+            keep = _without_sha1(keep)
         limit = self._info_limits.get(op.bucket_id, INFO_LIMIT)
         return to_info(draft.attributes, keep, limit=limit, file_name=op.name)
 
@@ -193,3 +208,8 @@ class Sender:
             for low in range(segment.start, segment.end, FETCH):
                 high = min(low + FETCH, segment.end)
                 data[low - start : high - start] = await self._store.read_range(base.file_id, low, high)
+
+
+def _without_sha1(info: Mapping[str, str]) -> dict[str, str]:
+    """Return file info less what speaks of the content."""
+    return {key: value for key, value in info.items() if key != LARGE_FILE_SHA1}

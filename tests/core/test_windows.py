@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2mount.core.windows import BLOCK, FLIGHT, KIB, MIB, ReadAhead, Window, split_ranges
+from b2mount.core.windows import BLOCK, FLIGHT, KIB, MIB, ReadAhead, Window
 
 GIB = 1 << 30
 PAGE = 4 * KIB
@@ -180,37 +180,3 @@ def test_windows_grow_by_whole_requests_once_they_are_large() -> None:
 def test_a_read_of_nothing_calls_for_nothing(offset: int, size: int) -> None:
     at = min(offset, 100)
     assert ReadAhead(100).on_read(offset, size) == Window(at, at)
-
-
-@given(
-    st.integers(0, 5000), st.integers(0, 5000), st.integers(1, 40), st.integers(1, 12), st.integers(0, 3000)
-)
-def test_requests_are_whole_blocks_in_flights_that_cover_the_range(
-    start: int, length: int, block: int, blocks: int, beyond: int
-) -> None:
-    end, flight = start + length, block * blocks
-    file_size = end + beyond
-    ranges = split_ranges(start, end, block=block, flight=flight, file_size=file_size)
-    if start == end:
-        assert ranges == []
-        return
-    assert ranges[0][0] == start - start % block
-    assert ranges[-1][1] == min(end + -end % block, file_size)
-    assert all(a < b and b - a <= flight for a, b in ranges)
-    assert all(before[1] == after[0] for before, after in pairwise(ranges))
-    assert all(after[0] % flight == 0 for after in ranges[1:])
-
-
-def test_a_large_window_is_asked_for_in_flights_and_a_page_in_one_block() -> None:
-    assert split_ranges(0, 24 * MIB, block=BLOCK, flight=FLIGHT) == [
-        (0, 8 * MIB),
-        (8 * MIB, 16 * MIB),
-        (16 * MIB, 24 * MIB),
-    ]
-    page = 5 * BLOCK + PAGE
-    assert split_ranges(page, page + PAGE, block=BLOCK, flight=FLIGHT) == [(5 * BLOCK, 6 * BLOCK)]
-
-
-def test_a_flight_must_be_made_of_blocks() -> None:
-    with pytest.raises(ValueError, match="flight"):
-        split_ranges(0, 10, block=4, flight=6)
