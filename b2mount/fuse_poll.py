@@ -66,7 +66,7 @@ class _Waiter:
 
     async def wait(self) -> bool:
         """Return True when a request can be read, False when the session is over."""
-        if self._burst < BURST and self._poll.poll(0):
+        if self._burst < BURST and self._is_ready():
             self._burst += 1
             return True
         self._burst = 0
@@ -84,9 +84,9 @@ class _Waiter:
     async def _lead(self) -> bool:
         """Wait for the descriptor; say whether a request is there for this task."""
         deadline = time.perf_counter() + SPIN_SECONDS
-        ready = bool(self._poll.poll(0))
+        ready = self._is_ready()
         while not ready and time.perf_counter() < deadline:
-            ready = bool(self._poll.poll(0))
+            ready = self._is_ready()
         if not ready:
             self._has_leader = True
             try:
@@ -94,8 +94,15 @@ class _Waiter:
             finally:
                 self._has_leader = False
                 self._wake_one()  # the next request finds somebody waiting
-            ready = bool(self._poll.poll(0))  # another task may have taken it
+            ready = self._is_ready()  # another task may have taken it
         return ready
+
+    def _is_ready(self) -> bool:
+        """Say whether a read would not block: a request is there, or the session is over."""
+        found = self._poll.poll(0)
+        if found and found[0][1] != select.POLLIN:
+            self._wake_one()  # each task reads the end for itself, and wakes the next
+        return bool(found)
 
     async def _park(self) -> None:
         task = trio.lowlevel.current_task()
