@@ -201,10 +201,7 @@ class FileSystem:
     async def _set_directory(self, node: DirectoryNode, wanted: Wanted) -> None:
         if wanted.size is not None:
             raise InvalidArgument("a directory has no size to set")
-        await self._stats.get(node)  # so that what is not changed is known
-        known = self._stats.known_attributes(node)
-        assert known is not None
-        attributes = known[0]
+        attributes, _ = await self._stats.directory_attributes(node)
         mode = wanted.mode
         shown_mtime = node.touched_ns or attributes.mtime_ns
         changed = replace(

@@ -106,11 +106,8 @@ class Xattrs:
         if isinstance(node, FileNode):
             return node.attributes
         assert isinstance(node, DirectoryNode)
-        known = self._stats.known_attributes(node)
-        if known is None:
-            await self._stats.get(node)
-            known = self._stats.known_attributes(node)
-        return known[0] if known is not None else Attributes(Kind.DIRECTORY, self._world.started_ns)
+        attributes, _ = await self._stats.directory_attributes(node)
+        return attributes
 
     async def _store(self, node: Node, attributes: Attributes) -> None:
         if isinstance(node, FileNode):
