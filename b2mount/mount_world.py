@@ -36,6 +36,7 @@ log = logging.getLogger("b2mount.mount")
 
 DEFAULT_UMASK = 0o022
 ERRORS_KEPT = 50
+BUCKET_RIGHTS = Capability.WRITE_BUCKETS | Capability.DELETE_BUCKETS
 
 
 @dataclass(slots=True)
@@ -124,6 +125,11 @@ def check_options(options: MountOptions, grant: Grant) -> None:
             "--bypass-governance was said, but the key lacks bypassGovernance",
             "leave it out, or use a key with bypassGovernance",
         )
+    if options.manage_buckets and not grant.capabilities & BUCKET_RIGHTS:
+        raise ScopeError(
+            "--manage-buckets was said, but the key lacks writeBuckets and deleteBuckets",
+            "leave it out; only keys for the whole account can hold those",
+        )
 
 
 def build(
@@ -145,7 +151,12 @@ def build(
             holder[0].on_new_listing(bucket_id, listing)
 
     listings = Listings(store, options.listing_ttl, scope.limit, on_new=on_new_listing, nursery=nursery)
-    overlay = Overlay(journal.queue, listings, keeps=lambda: look_up_by(store.grant) is LookUpBy.MEMORY)
+    overlay = Overlay(
+        journal.queue,
+        listings,
+        keeps=lambda: look_up_by(store.grant) is LookUpBy.MEMORY,
+        remember_gone=journal.remember_gone,
+    )
     world = World(
         store=store,
         scope=scope,
@@ -212,12 +223,15 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
         on_spool_free=on_spool_free,
         abandon=sender.abandon,
     )
+    for bucket_id, prefix in mounted.journal.left_gone():
+        overlay.set(bucket_id, prefix, Mark.GONE)
     for op in left:
-        _show_unsent(overlay, op)
+        if mounted.journal.queue.tail(*op.key) is op:
+            _show_unsent(overlay, op)
 
 
 def _show_unsent(overlay: Overlay, op: Op) -> None:
-    """Let the tree show what an earlier mount left unsent."""
+    """Let the tree show what the last operation on a name, left unsent, will make of it."""
     if op.draft is None:
         overlay.set(op.bucket_id, op.name, Mark.GONE)
         return

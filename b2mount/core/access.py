@@ -96,7 +96,7 @@ _RULES: dict[Operation, _Rule] = {
     Operation.SET_RETENTION: _Rule(Capability.WRITE_FILE_RETENTIONS, NotPermitted, changes=True),
     Operation.SET_LEGAL_HOLD: _Rule(Capability.WRITE_FILE_LEGAL_HOLDS, NotPermitted, changes=True),
     Operation.BYPASS_GOVERNANCE: _Rule(Capability.BYPASS_GOVERNANCE, NotPermitted, changes=True),
-    Operation.MAKE_BUCKET: _Rule(Capability.WRITE_BUCKETS, AccessDenied, changes=True),
+    Operation.MAKE_BUCKET: _Rule(Capability.WRITE_BUCKETS, NotPermitted, changes=True),
     Operation.REMOVE_BUCKET: _Rule(Capability.DELETE_BUCKETS, NotPermitted, changes=True),
     Operation.LIST_VERSIONS: _Rule(_LIST, AccessDenied),
 }

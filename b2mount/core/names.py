@@ -32,6 +32,7 @@ _WHOLE: Final = {"": "%b2-empty", ".": "%b2-dot", "..": "%b2-dotdot"}
 _WHOLE_BACK: Final = {text: component for component, text in _WHOLE.items()}
 _ODD: Final = re.compile("%b2-|[\0\ud800-\udfff]")
 _ESCAPED: Final = re.compile("%b2-(?:pct|nul|u(D[89AB][0-9A-F]{2}|D[C-F][0-9A-F]{2}))")
+_BUCKET: Final = re.compile(r"(?!b2-)[A-Za-z0-9-]{6,63}")  # Backblaze docs, "Buckets"
 _REFUSED_BY_B2: Final = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
@@ -159,3 +160,11 @@ def _unescape(found: re.Match[str]) -> str:
     if found.group(1) is not None:
         return chr(int(found.group(1), 16))
     return "%" if found.group().endswith("pct") else "\0"
+
+
+def check_new_bucket(name: str) -> None:
+    """Raise IllegalName for what B2 takes as no new bucket's name."""
+    if not _BUCKET.fullmatch(name):
+        raise IllegalName(
+            f"{name}: a bucket's name has 6 to 63 letters, digits and hyphens, and does not begin with b2-"
+        )

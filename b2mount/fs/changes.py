@@ -130,7 +130,7 @@ class Changes:
             raise NoSuchFile("the directory was removed")
         if parent.shows_buckets:
             self._world.demand(operation)
-            raise NotPermitted("only buckets live here, and this mount does not make any")
+            raise NotPermitted("only buckets live here")
         shown = parse_shown(entry)
         name = parent.prefix + shown.component
         is_directory = operation in (Operation.MKDIR, Operation.RENAME_DIRECTORY)
@@ -239,8 +239,6 @@ class Changes:
         node, _ = await self._tree.lookup(parent, entry)
         if not isinstance(node, DirectoryNode):
             raise NotADirectory(f"{entry}: not a directory")
-        if parent.shows_buckets:
-            raise NotPermitted("a bucket cannot be removed through this mount")
         self._world.demand(Operation.RMDIR, node.prefix)
         await self.demand_empty(node)
         self.remove_empty_directory(node)

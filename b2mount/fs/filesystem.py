@@ -5,16 +5,19 @@ Raises the errors of core/errors.py and nothing else on purpose.
 """
 
 import itertools
+import math
 import os
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 
 import trio
+from cachetools import TTLCache
 
 from b2mount.core.access import Operation
 from b2mount.core.errors import AlreadyExists, BadHandle, InvalidArgument, NoSuchFile, NotPermitted
-from b2mount.core.names import MAX_COMPONENT_BYTES, decode_entry
+from b2mount.core.names import MAX_COMPONENT_BYTES, decode_entry, shown
 from b2mount.core.posix import Kind
+from b2mount.fs.buckets import Buckets
 from b2mount.fs.changes import Changes
 from b2mount.fs.commits import Commits
 from b2mount.fs.contents import Contents
@@ -24,11 +27,14 @@ from b2mount.fs.nodes import DirectoryNode, FileNode, Node
 from b2mount.fs.readdir import OpenDirectory, Readdir
 from b2mount.fs.renames import Renames
 from b2mount.fs.stats import Stat, Stats
-from b2mount.fs.tree import Tree
+from b2mount.fs.tree import NameMissing, Tree
 from b2mount.fs.world import World
 from b2mount.fs.xattrs import Xattrs
 
 DOTS = 2  # entries that every directory begins with: `.` and `..`
+
+NEGATIVE_TIMEOUT = 5.0  # seconds for which the kernel may remember that a name is missing; a guess
+MISSING_KEPT = 100_000  # names found missing that a refresh tells the kernel about
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +67,16 @@ class FileSystem:
         self._commits = Commits(world)
         locks = Locks(world, self._commits)
         self._changes = Changes(world, tree, self._commits, locks)
+        self._buckets = Buckets(world, tree)
         self._renames = Renames(world, tree, self._commits, self._changes)
         self._readdir = Readdir(world, tree)
         self.files = Files(world, self._commits, self._changes, Contents(world.blocks))
         self._xattrs = Xattrs(world, self._stats, self._commits, locks, control_path)
         self._directories: dict[int, OpenDirectory] = {}
         self._numbers = itertools.count(1)
+        self._missing: TTLCache[tuple[int, str], None] = TTLCache(
+            MISSING_KEPT, NEGATIVE_TIMEOUT, timer=trio.current_time
+        )
         tree.root.lookups = 1  # the kernel holds the root as long as the mount lives
 
     def _hand_out(self, node: Node, until: float) -> Stat:
@@ -89,6 +99,12 @@ class FileSystem:
             return self._own(directory.parent or directory)
         node, until = await self.tree.lookup(directory, decode_entry(name))
         return self._hand_out(node, until)
+
+    def missing_for(self, parent: int, name: bytes, error: NoSuchFile) -> float:
+        """Return how many seconds the kernel may take a name for missing; a refresh takes that back."""
+        until = error.until if isinstance(error, NameMissing) else math.inf
+        self._missing[parent, os.fsdecode(name)] = None
+        return until - trio.current_time()
 
     def forget(self, forgotten: Iterable[tuple[int, int]]) -> None:
         """Take back lookups: pairs of inode and count."""
@@ -123,6 +139,8 @@ class FileSystem:
     async def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Stat:
         """Make a directory; counted."""
         directory = self._world.directory(parent)
+        if directory.shows_buckets:
+            return self._own(await self._buckets.make(directory, decode_entry(name)))
         return self._own(
             await self._changes.mkdir(directory, decode_entry(name), mode, caller.uid, caller.gid)
         )
@@ -138,7 +156,11 @@ class FileSystem:
         await self._changes.unlink(self._world.directory(parent), decode_entry(name))
 
     async def rmdir(self, parent: int, name: bytes) -> None:
-        await self._changes.rmdir(self._world.directory(parent), decode_entry(name))
+        directory = self._world.directory(parent)
+        if directory.shows_buckets:
+            await self._buckets.remove(directory, decode_entry(name))
+        else:
+            await self._changes.rmdir(directory, decode_entry(name))
 
     async def rename(self, old_parent: int, old: bytes, new_parent: int, new: bytes, flags: int) -> None:
         await self._renames.rename(
@@ -310,14 +332,21 @@ class FileSystem:
                 raise NoSuchFile(path)
             node = node.parent
         assert isinstance(node, DirectoryNode)
-        self._world.listings.forget(node.bucket_id, node.prefix)
-        self._invalidate_under(node)
+        self._forget_under(node)
+        for parent, name in list(self._missing):
+            directory = self._world.nodes.get(parent)
+            if isinstance(directory, DirectoryNode) and directory.is_inside(node):
+                self._world.invalidate_entry(parent, name)
 
-    def _invalidate_under(self, node: DirectoryNode) -> None:
+    def _forget_under(self, node: DirectoryNode) -> None:
+        if not node.shows_buckets:
+            self.tree.forget(node.bucket_id, node.prefix)
         for key, child in list(node.children.items()):
-            self._world.invalidate_entry(node.ino, key.rstrip("/"))
+            self._world.invalidate_entry(node.ino, shown(key.rstrip("/")))
             if isinstance(child, DirectoryNode):
-                self._invalidate_under(child)
+                self._forget_under(child)
+            else:
+                self._world.invalidate_entry(node.ino, shown(key, twin=True))
         self._world.invalidate_inode(node.ino)
 
     async def commit_all(self) -> None:

@@ -35,6 +35,14 @@ class Resolved:
     until: float  # seconds, trio's clock
 
 
+class NameMissing(NoSuchFile):
+    """A directory has no such entry, as far as can be said until `until` (trio's clock)."""
+
+    def __init__(self, message: str, until: float) -> None:
+        super().__init__(message)
+        self.until = until
+
+
 class Tree:
     """The namespace of one mount."""
 
@@ -71,12 +79,12 @@ class Tree:
         """Return the node that *resolved* shows under a component. Raises NoSuchFile."""
         if twin:
             if resolved.file is None or not resolved.directory:
-                raise NoSuchFile(f"{shown(component, twin=True)}: no such file")
+                raise NameMissing(f"{shown(component, twin=True)}: no such file", resolved.until)
             return self.file_node(parent, component, resolved.file)
         if resolved.directory:
             return self.directory_node(parent, component + "/")
         if resolved.file is None:
-            raise NoSuchFile(f"{parent.prefix}{component}: no such file")
+            raise NameMissing(f"{parent.prefix}{component}: no such file", resolved.until)
         return self.file_node(parent, component, resolved.file)
 
     async def resolve(self, parent: DirectoryNode, component: str) -> Resolved:
@@ -156,6 +164,13 @@ class Tree:
         """Believe the last HEAD answer about a name no more."""
         self._heads.pop((bucket_id, name), None)
 
+    def forget(self, bucket_id: str, prefix: str) -> None:
+        """Believe nothing told before about a bucket's names under a prefix, nor which buckets there are."""
+        self._world.listings.forget(bucket_id, prefix)
+        for key in [key for key in self._heads if key[0] == bucket_id and key[1].startswith(prefix)]:
+            del self._heads[key]
+        self._buckets = None
+
     # --- nodes -------------------------------------------------------------------------------------------
 
     def file_node(self, parent: DirectoryNode, key: str, content: Content) -> FileNode:
@@ -185,6 +200,17 @@ class Tree:
             rows = await self._world.store.list_buckets()
             self._buckets = (now, tuple(RootBucket(row.bucket_id, row.name) for row in rows))
         return self._buckets[1]
+
+    def note_bucket(self, bucket: RootBucket) -> None:
+        """Show a bucket that was made here."""
+        if self._buckets is not None:
+            self._buckets = (self._buckets[0], (*self._buckets[1], bucket))
+
+    def drop_bucket(self, bucket_id: str) -> None:
+        """Show a bucket no more that was deleted here."""
+        if self._buckets is not None:
+            told, buckets = self._buckets
+            self._buckets = (told, tuple(bucket for bucket in buckets if bucket.bucket_id != bucket_id))
 
     async def _lookup_bucket(self, parent: DirectoryNode, entry: str) -> tuple[Node, float]:
         for bucket in await self.buckets():
