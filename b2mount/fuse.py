@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import pyfuse3
 
 from b2mount.core.errors import B2MountError, NoSuchFile, errno_of
-from b2mount.fs.filesystem import Caller, FileSystem, Wanted
+from b2mount.fs.filesystem import NEGATIVE_TIMEOUT, Caller, FileSystem, Wanted
 from b2mount.fs.stats import Stat
 
 log = logging.getLogger("b2mount.fuse")
@@ -22,7 +22,6 @@ STATFS_BLOCK = 4096  # bytes
 STATFS_BLOCKS = 1 << 38  # of those: a petabyte, since B2 sets no limit and programs want a number
 # Everyday answers; the last one cp -a and rsync -A hear for every file, as they offer an ACL.
 EXPECTED = frozenset([errno.ENOENT, errno.ENODATA, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTSUP])
-NEGATIVE_TIMEOUT = 5.0  # seconds for which the kernel may remember that a name is missing; a guess
 
 
 @contextlib.contextmanager
@@ -91,12 +90,13 @@ class Door(pyfuse3.Operations):
         with errno_at_the_door("lookup"):
             try:
                 return entry_attributes(await self._fs.lookup(parent_inode, name))
-            except NoSuchFile:
-                if self._negative_timeout <= 0:
+            except NoSuchFile as exc:
+                seconds = min(self._negative_timeout, self._fs.missing_for(parent_inode, name, exc))
+                if seconds <= 0:
                     raise
                 missing = pyfuse3.EntryAttributes()
                 missing.st_ino = 0  # "no such entry, and remember it"
-                missing.entry_timeout = self._negative_timeout
+                missing.entry_timeout = seconds
                 return missing
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:

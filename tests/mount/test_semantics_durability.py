@@ -14,6 +14,7 @@ from tests.support.emulator import Emulator
 from tests.support.mount import ALL, Mount, mounted
 from tests.support.semantics import (
     Here,
+    ask,
     calls_of,
     fresh_bucket,
     own_directory,
@@ -256,6 +257,26 @@ def test_a_refresh_shows_others_changes_at_once(
         subprocess.run([sys.executable, *command], check=True)
         assert (mount.path / "dir/new").read_bytes() == b"new"
         assert (mount.path / "dir/changed").read_bytes() == b"22"
+
+
+def test_a_refresh_of_the_root_reaches_every_bucket_and_escaped_name(
+    emulator: Emulator, bucket_of_own: str, tmp_path: Path
+) -> None:
+    emulator.seed(bucket_of_own, [{"name": "a//x", "content": "1"}, {"name": "b", "content": "1"}])
+    emulator.upload(bucket_of_own, "b/c", b"1")
+    with fresh_bucket(emulator) as other:
+        key = emulator.create_key(ALL, [bucket_of_own, other])
+        with Mount(emulator, tmp_path, key, options=["--listing-ttl", "1h"]) as mount:
+            path = mount.path / bucket_of_own
+            files = [path / "a/%b2-empty/x", path / "b%b2-file", path / "b/c"]
+            assert [file.read_bytes() for file in files] == [b"1"] * 3
+            assert not (mount.path / other / "new").exists()
+            emulator.seed(bucket_of_own, [{"name": "a//x", "content": "2"}, {"name": "b", "content": "2"}])
+            emulator.upload(bucket_of_own, "b/c", b"2")
+            emulator.upload(other, "new", b"new")
+            ask(mount, op="refresh", path="")
+            assert [file.read_bytes() for file in files] == [b"2"] * 3
+            assert (mount.path / other / "new").read_bytes() == b"new"
 
 
 def test_own_changes_show_at_once_and_never_go_back(
