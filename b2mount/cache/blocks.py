@@ -6,6 +6,7 @@ what is worth reading ahead (core/windows.py says).
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,11 +101,13 @@ class Blocks:
         cached = self.read_cached(version, start, end)
         if cached is not None:
             return bytes(cached)
-        pieces = []
-        for index in range(start // BLOCK, (end - 1) // BLOCK + 1):
-            block = await self._block(version, index, end)
-            low, high = max(start - index * BLOCK, 0), min(end - index * BLOCK, BLOCK)
-            pieces.append(block[low:high])
+        pieces: list[bytes | memoryview] = []
+        index, stop = start // BLOCK, (end - 1) // BLOCK + 1
+        while index < stop:
+            for block in (await self._blocks_from(version, index, end))[: stop - index]:
+                low, high = max(start - index * BLOCK, 0), min(end - index * BLOCK, BLOCK)
+                pieces.append(block[low:high])
+                index += 1
         return b"".join(pieces)
 
     def prefetch(self, version: FileVersion, start: int, end: int, flight_size: int) -> bool:
@@ -144,12 +147,13 @@ class Blocks:
         key = (file_id, index)
         return key in self._memory or key in self._flights
 
-    async def _block(self, version: FileVersion, index: int, end: int) -> memoryview:
+    async def _blocks_from(self, version: FileVersion, index: int, end: int) -> Sequence[bytes | memoryview]:
+        """Return block *index*, with those that came in the same flight: memory may not hold them all."""
         key = (version.file_id, index)
         block = self._memory.get(key)
         if block is not None:
             self.counts.hits += 1
-            return block
+            return [block]
         self.counts.misses += 1
         flight = self._flights.get(key)
         if flight is None:
@@ -157,7 +161,7 @@ class Blocks:
         await flight.arrived.wait()
         if flight.error is not None:
             raise flight.error
-        return flight.blocks[index - flight.first]
+        return flight.blocks[index - flight.first :]
 
     def _missing_run(self, version: FileVersion, index: int, end: int) -> int:
         """Return the end of the run of blocks from *index* that are neither here nor on their way."""

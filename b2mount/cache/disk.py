@@ -61,13 +61,17 @@ class DiskCache:
         self._block = block
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock_fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock_fd)
+            raise
         self._versions: OrderedDict[str, CachedVersion] = OrderedDict()
         self._gone: set[str] = set()
         self._used = 0  # bytes
         self._reserved = 0  # bytes that are being written
+        self._save_failed = False
         self._index = self._open_index()
-        self._load()
 
     # --- the index ---------------------------------------------------------------------------------------
 
@@ -132,6 +136,8 @@ class DiskCache:
 
     def forget_blocks(self, version: CachedVersion, index: int, end: int) -> None:
         """Take note that blocks [index, end) are not as they were written."""
+        if self._versions.get(version.file_id) is not version:
+            return  # dropped while it was being read
         for at in range(index, end):
             if version.sums[at] != ABSENT:
                 version.sums[at] = ABSENT
@@ -167,7 +173,12 @@ class DiskCache:
 
     def write(self, version: CachedVersion, index: int, data: bytes | bytearray) -> list[int]:
         """Write blocks from *index* on; return their checksums for `note`. Raises OSError."""
-        fd = os.open(version.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        try:
+            fd = os.open(version.path, flags, 0o600)
+        except FileNotFoundError:  # somebody deleted the directory, as they may
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(version.path, flags, 0o600)
         try:
             view, offset = memoryview(data), index * self._block
             while view:
@@ -210,8 +221,11 @@ class DiskCache:
             with self._index:
                 self._index.executemany("DELETE FROM versions WHERE file_id=?", gone)
                 self._index.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?)", rows)
+            self._save_failed = False
         except sqlite3.Error as exc:
-            log.warning("the block cache's index cannot be saved: %s", exc)
+            if not self._save_failed:
+                log.warning("the block cache's index cannot be saved: %s", exc)
+            self._save_failed = True
 
     def close(self) -> None:
         """Save and let go."""
@@ -221,23 +235,22 @@ class DiskCache:
 
     def _open_index(self) -> sqlite3.Connection:
         path = self._directory / "index.sqlite"
-        try:
-            return self._connect(path)
-        except sqlite3.Error:
-            log.warning("%s is damaged; the block cache begins anew", path)
-            path.unlink(missing_ok=True)
-            return self._connect(path)
-
-    def _connect(self, path: Path) -> sqlite3.Connection:
         index = sqlite3.connect(path, check_same_thread=False)
-        index.execute("PRAGMA journal_mode=WAL")
-        index.execute("PRAGMA synchronous=OFF")  # a lost index costs fetching again, and nothing else
-        index.executescript(_SCHEMA)
+        try:
+            self._load(_set_up(index))
+        except (sqlite3.Error, ValueError, TypeError):
+            log.warning("%s is damaged; the block cache begins anew", path)
+            index.close()
+            for part in ("", "-wal", "-shm"):
+                path.with_name(path.name + part).unlink(missing_ok=True)
+            self._versions.clear()
+            self._used = 0
+            index = sqlite3.connect(path, check_same_thread=False)
+            self._load(_set_up(index))
         return index
 
-    def _load(self) -> None:
+    def _load(self, rows: list[tuple[str, int, bytes]]) -> None:
         known = set()
-        rows = self._index.execute("SELECT file_id, size, sums FROM versions ORDER BY turn").fetchall()
         for file_id, size, blob in rows:
             sums = array("I")
             sums.frombytes(blob)
@@ -259,3 +272,11 @@ class DiskCache:
 
     def _path(self, file_id: str) -> Path:
         return self._directory / f"{hashlib.sha256(file_id.encode()).hexdigest()[:32]}.blocks"
+
+
+def _set_up(index: sqlite3.Connection) -> list[tuple[str, int, bytes]]:
+    """Make the index usable and read it. Raises sqlite3.Error."""
+    index.execute("PRAGMA journal_mode=WAL")
+    index.execute("PRAGMA synchronous=OFF")  # a lost index costs fetching again, and nothing else
+    index.executescript(_SCHEMA)
+    return index.execute("SELECT file_id, size, sums FROM versions ORDER BY turn").fetchall()
