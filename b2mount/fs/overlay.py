@@ -35,10 +35,21 @@ _NOTHING: Mapping[str, Fact] = {}
 class Overlay:
     """Own changes by bucket and name; the name of a directory ends in `/`."""
 
-    def __init__(self, queue: OpQueue, listings: Listings, *, keeps: Callable[[], bool]) -> None:
-        """*keeps* says whether nobody else can tell what was made here, since the key cannot ask."""
+    def __init__(
+        self,
+        queue: OpQueue,
+        listings: Listings,
+        *,
+        keeps: Callable[[], bool],
+        remember_gone: Callable[[str, str, bool], None],
+    ) -> None:
+        """*keeps* says whether nobody else can tell what was made here, since the key cannot ask.
+
+        *remember_gone* is told of each directory whether it was removed here and may show in B2 still.
+        """
         self._queue = queue
         self._keeps = keeps
+        self._remember_gone = remember_gone
         self._listings = listings
         self._by_directory: dict[tuple[str, str], dict[str, Fact]] = {}
         self._settled: deque[tuple[float, str, str, Fact]] = deque()
@@ -79,6 +90,8 @@ class Overlay:
         """Let *name* be *fact* from now on. Call before or after queueing the operations, then `settle`."""
         directory, key = _split(name)
         self._by_directory.setdefault((bucket_id, directory), {})[key] = fact
+        if name.endswith("/"):
+            self._remember_gone(bucket_id, name, fact is Mark.GONE)
 
     def drop(self, bucket_id: str, name: str) -> None:
         """Say nothing of *name* any more, nor that a directory above it is gone: B2 refused the change."""
@@ -87,6 +100,7 @@ class Overlay:
             facts = self._by_directory.get((bucket_id, directory), {})
             if current == name or facts.get(key) is Mark.GONE:
                 facts.pop(key, None)
+                self._remember_gone(bucket_id, current, False)
 
     def settle(self, bucket_id: str, name: str) -> None:
         """Take note that an operation on *name* is done, or that none was needed."""
@@ -115,6 +129,7 @@ class Overlay:
             if facts.get(key) is not fact or self._is_pending(bucket_id, name):
                 continue  # changed again since
             del facts[key]
+            self._remember_gone(bucket_id, name, False)
             if not facts:
                 del self._by_directory[bucket_id, directory]
             self._listings.apply(bucket_id, name, _as_row(name, fact))

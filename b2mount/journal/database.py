@@ -45,6 +45,11 @@ CREATE TABLE IF NOT EXISTS ops (
     content_type TEXT,
     large_id TEXT                 -- an unfinished large file that an attempt began
 );
+CREATE TABLE IF NOT EXISTS gone (  -- directories removed here whose names B2 may show for a while
+    bucket_id TEXT NOT NULL,
+    prefix TEXT NOT NULL,
+    PRIMARY KEY (bucket_id, prefix)
+);
 """
 
 _UPSERT = """
@@ -105,6 +110,20 @@ class Database:
         """Strike the operation off; durable after the next commit."""
         self._pending.append(("DELETE FROM ops WHERE id=?", (op.id,)))
         self._recorded += 1
+
+    def record_gone(self, bucket_id: str, prefix: str) -> None:
+        """Write down that a directory was removed here; durable after the next commit."""
+        self._pending.append(("INSERT OR REPLACE INTO gone VALUES (?, ?)", (bucket_id, prefix)))
+        self._recorded += 1
+
+    def forget_gone(self, bucket_id: str, prefix: str) -> None:
+        """Strike a removed directory off; durable after the next commit."""
+        self._pending.append(("DELETE FROM gone WHERE bucket_id=? AND prefix=?", (bucket_id, prefix)))
+        self._recorded += 1
+
+    def load_gone(self) -> list[tuple[str, str]]:
+        """Read which directories an earlier life removed: bucket and prefix."""
+        return self._guard(lambda: self._db.execute("SELECT bucket_id, prefix FROM gone").fetchall())
 
     def sync_first(self, spool: Spool) -> None:
         """Have the spool file reach the disk before the statements recorded from now on do."""

@@ -45,6 +45,7 @@ class Journal:
         self.queue = OpQueue()
         self._ids = itertools.count(1)
         self._garbage: list[Spool] = []
+        self._gone: set[tuple[str, str]] = set()
         self._may_show: set[tuple[str, str]] = set()  # names at which B2 may show what a dropped op is about
         self.uploader: Uploader  # set by `start`
 
@@ -251,6 +252,29 @@ class Journal:
         for heir in heirs:
             if self.queue.wait_for(heir, op):
                 self.database.record(heir)
+
+    # --- directories -------------------------------------------------------------------------------------
+
+    def remember_gone(self, bucket_id: str, prefix: str, gone: bool) -> None:
+        """Keep through a crash whether a directory was removed here.
+
+        Which names B2 shows under it until then cannot be told from what is queued alone.
+        """
+        key = (bucket_id, prefix)
+        if gone and key not in self._gone:
+            self._gone.add(key)
+            self.database.record_gone(bucket_id, prefix)
+        elif not gone and key in self._gone:
+            self._gone.remove(key)
+            self.database.forget_gone(bucket_id, prefix)
+
+    def left_gone(self) -> list[tuple[str, str]]:
+        """Return the directories that an earlier life removed and whose names are not all removed in B2."""
+        self._gone = set(self.database.load_gone())
+        for bucket_id, prefix in list(self._gone):
+            if not self.queue.pending_below(bucket_id, prefix):
+                self.remember_gone(bucket_id, prefix, False)
+        return sorted(self._gone)
 
     async def note(self, op: Op) -> None:
         """Write an operation down as it stands, durably."""

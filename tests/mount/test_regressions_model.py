@@ -51,3 +51,25 @@ def test_a_file_written_after_its_name_is_gone_leaves_nothing(
         assert list(mount.state.rglob("spool/*")) == []
         assert emulator.list_versions(bucket) == []
         mount.start()
+
+
+def test_a_removed_or_renamed_directory_stays_so_through_a_crash(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    emulator.seed(bucket, [{"name": "old/deep/file", "content": "kept"}, {"name": "implicit/x", "size": 1}])
+    with mounted(emulator, tmp_path, bucket, options=["--settle", "60", "--uploads", "1"]) as mount:
+        os.unlink(mount.path / "implicit/x")
+        os.rmdir(mount.path / "implicit")
+        os.rename(mount.path / "old", mount.path / "new")
+        (mount.path / "old").write_bytes(b"a file now")
+        mount.kill()
+        emulator.network(latency_ms=300)
+        try:
+            mount.start()
+            assert sorted(os.listdir(mount.path)) == ["new", "old"]
+            assert (mount.path / "old").read_bytes() == b"a file now"
+            assert (mount.path / "new/deep/file").read_bytes() == b"kept"
+        finally:
+            emulator.network(latency_ms=0)
+        mount.remount(empty_cache=True)
+        assert sorted(os.listdir(mount.path)) == ["new", "old"]
