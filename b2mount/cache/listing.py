@@ -79,7 +79,11 @@ class Listing:
         """Say whether the pages so far settle if there is such a key."""
         if self.complete or key in self.rows:
             return True
-        return self.next_start is not None and self.directory + key < self.next_start
+        name = self.directory + key
+        if self.next_start is None or name >= self.next_start:
+            return False
+        # the next page may begin with a directory that is named there by the first file in it
+        return not (key.endswith("/") and self.next_start.startswith(name))
 
     @property
     def knows_marker(self) -> bool:

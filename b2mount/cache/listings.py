@@ -41,10 +41,11 @@ class Found:
 class _Fetch:
     """A first page on its way, and why it did not come."""
 
-    __slots__ = ("ended", "error")
+    __slots__ = ("ended", "error", "listing")
 
     def __init__(self) -> None:
         self.ended = trio.Event()
+        self.listing: Listing | None = None
         self.error: B2MountError | None = None
 
 
@@ -106,9 +107,12 @@ class Listings:
             await fetch.ended.wait()
             if fetch.error is not None:
                 raise fetch.error  # who waited for a call shares its failure, and asks again later
+            if fetch.listing is not None:
+                return fetch.listing  # also where it is not to be believed any longer than that
         fetch = self._fetching[key] = _Fetch()
         try:
-            return await self._fetch(bucket_id, directory)
+            fetch.listing = await self._fetch(bucket_id, directory)
+            return fetch.listing
         except B2MountError as exc:
             fetch.error = exc
             raise
@@ -167,14 +171,14 @@ class Listings:
             del self._calls[call]
 
     async def find(self, bucket_id: str, directory: str, component: str) -> Found:
-        """Say what B2 shows for one component of a directory, at the price of at most two calls."""
+        """Say what B2 shows for one component of a directory; no more than that is asked of a vast one."""
         listing = await self.get(bucket_id, directory)
         file_key, folder_key = component, component + "/"
-        while not (self._settled(listing, file_key) and self._settled(listing, folder_key)):
+        if not (self._settled(listing, file_key) and self._settled(listing, folder_key)):
             listing.probes += 1
             if listing.probes % (PROBES_BEFORE_PAGE + 1) == 0:
                 await self.extend(bucket_id, listing)
-            else:
+            if not (self._settled(listing, file_key) and self._settled(listing, folder_key)):
                 await self._probe(bucket_id, listing, component)
         return Found(_row(listing, file_key), _row(listing, folder_key), self.until(listing))
 
@@ -290,7 +294,10 @@ class Listings:
         rows = {row.name: row for row in page.rows}
         listing.probed[component] = (rows.get(name), now)
         folder = rows.get(name + "/")
-        if folder is None and page.next_name is not None and page.next_name <= name + "/":
+        cut = page.next_name is not None and (
+            page.next_name <= name + "/" or page.next_name.startswith(name + "/")
+        )
+        if folder is None and cut:
             page = await self._list(bucket_id, name + "/", delimiter="/", limit=1)
             folder = FileVersion(name + "/", "", 0, 0) if page.rows else None
         listing.probed[component + "/"] = (folder, now)
@@ -321,8 +328,8 @@ def _take(listing: Listing, page: Page) -> None:
 
 
 def _row(listing: Listing, key: str) -> FileVersion | None:
-    if key in listing.rows:
-        return listing.rows[key]
+    if listing.knows(key):
+        return listing.rows.get(key)
     probe = listing.probed.get(key)
     return probe[0] if probe is not None else None
 
