@@ -62,8 +62,6 @@ class Files:
             self._world.demand(Operation.PATCH if patches else Operation.REPLACE, name)
         if flags & os.O_TRUNC and writable:
             self.resize(node, 0)
-        elif readable and isinstance(node.current, FileVersion):
-            self.scans.on_open(node, node.current)
         return self._add(node, readable, writable, flags)
 
     def adopt(self, node: FileNode, flags: int) -> int:
@@ -98,6 +96,7 @@ class Files:
                 if handle.reads is not None:
                     self._contents.end_reads(handle.reads)
                 handle.reads = Reads(content)
+                self.scans.on_first_read(handle.node, content)
             self._contents.read_ahead(content, handle.reads, offset, size)
         return self._contents.read_now(content, offset, offset + size)
 

@@ -1,9 +1,10 @@
 """Recognise a scan, and fetch the next small files ahead of it.
 
-grep -r, tar, rsync -c and backups open the files of a directory one after the other in the order in which it
+grep -r, tar, rsync -c and backups read the files of a directory one after the other in the order in which it
 was listed. Two files in a row are the sign; the files that follow are fetched together, more of them as the
-guess proves right, none after a jump. So one file at a time is not one round trip at a time. A policy over
-listings and blocks; knows neither handles nor the kernel.
+guess proves right, none after a jump. So one file at a time is not one round trip at a time. Opening alone is
+no sign: rsync -X opens every file for its attributes and reads none. A policy over listings and blocks; knows
+neither handles nor the kernel.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class _Scan:
     """Where somebody is in a directory."""
 
     listing: Listing
-    at: int  # index in the listing's order of the file opened last
+    at: int  # index in the listing's order of the file read last
     streak: int = 0
     fetched_to: int = 0  # entries before this were looked at for fetching
     ahead: int = FIRST
@@ -38,11 +39,11 @@ class Scans:
         self._world = world
         self._scans: dict[int, _Scan] = {}
         self.fetched = 0  # files fetched ahead
-        self._waiting: set[str] = set()  # of those, not opened yet
-        self.hits = 0  # of those, opened since
+        self._waiting: set[str] = set()  # of those, not read yet
+        self.hits = 0  # of those, read since
 
-    def on_open(self, node: FileNode, version: FileVersion) -> None:
-        """Take note that a stored file is opened for reading."""
+    def on_first_read(self, node: FileNode, version: FileVersion) -> None:
+        """Take note that somebody who opened a stored file begins to read it."""
         if version.file_id in self._waiting:
             self._waiting.discard(version.file_id)
             self.hits += 1
