@@ -6,7 +6,7 @@ its request once, or twice where B2 asks for a new authorization. Blocking work 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http.client import HTTPMessage
 from typing import Any, Unpack
 
@@ -19,7 +19,7 @@ from b2sdk.v3 import (  # type: ignore[import-untyped]  # b2sdk ships no types
     RetentionMode,
 )
 
-from b2mount.core.errors import B2MountError, InvalidArgument, NoSuchFile, VersionGone
+from b2mount.core.errors import InvalidArgument, NoSuchFile, VersionGone
 from b2mount.core.grant import Capability, Grant
 from b2mount.core.names import check_uploadable
 from b2mount.core.replies import Fault
@@ -72,13 +72,9 @@ class B2Store:
         return await self._caller.authorize()
 
     @property
-    def key_refusal(self) -> B2MountError | None:
-        """Why B2 does not take the key any more, as far as known; None where it does."""
-        return self._caller.key_refusal
-
-    async def replace_key(self, credentials: KeyPair, check: Callable[[Grant], None]) -> Grant:
-        """Go on with another key, unless *check* raises for what it opens."""
-        return await self._caller.replace_key(credentials, check)
+    def caller(self) -> Caller:
+        """Who makes the calls, and owns the key."""
+        return self._caller
 
     def server_ms(self) -> int:
         """Return B2's time in milliseconds since the epoch, as far as known."""

@@ -25,16 +25,26 @@ class MountStore(RetryingStore):
         self._b2 = b2
 
     @property
+    def keys(self) -> Keys:
+        """The application keys of the account, for a key that may manage them."""
+        return self._b2.keys
+
+    @property
+    def skew_seconds(self) -> float:
+        """B2's clock minus this machine's, as of the last authorization; 0 where they agree."""
+        return self._b2.caller.skew_seconds
+
+    @property
     def key_refusal(self) -> B2MountError | None:
         """Why B2 does not take the key any more, as far as known; None where it does."""
-        return self._b2.key_refusal
+        return self._b2.caller.key_refusal
 
     async def replace_key(self, credentials: KeyPair, check: Callable[[Grant], None]) -> Grant:
         """Authorize with another key and go on with it, unless *check* raises for what it opens.
 
         Raises what `authorize` does; the old key stays in use then.
         """
-        return await self._persist("authorize", lambda: self._b2.replace_key(credentials, check))
+        return await self._persist("authorize", lambda: self._b2.caller.replace_key(credentials, check))
 
 
 def open_store(
