@@ -17,6 +17,7 @@ class Listing:
     __slots__ = (
         "complete",
         "directory",
+        "dropped",
         "live_hint",
         "lock",
         "marker",
@@ -38,7 +39,8 @@ class Listing:
         self.prefix = prefix  # longer than the directory where the key's prefix ends within a component
         self.started = started
         self.rows: dict[str, FileVersion] = {}
-        self.order: list[str] = []  # keys as they came; some may have left `rows` since
+        self.order: list[str] = []  # keys as they came, each once; some may have left `rows` since
+        self.dropped: set[str] = set()  # those that have
         self.marker: FileVersion | None = (
             None  # the placeholder that keeps the directory, with its attributes
         )
@@ -64,7 +66,9 @@ class Listing:
 
     def put(self, key: str, row: FileVersion) -> None:
         """Show *row* under *key*, new or in place of another."""
-        if key not in self.rows:
+        if key in self.dropped:
+            self.dropped.remove(key)
+        elif key not in self.rows:
             self.order.append(key)
         self.rows[key] = row
         self.newest_ms = max(self.newest_ms, row.uploaded_ms)
@@ -72,7 +76,8 @@ class Listing:
 
     def drop(self, key: str) -> None:
         """Show nothing under *key* any more."""
-        self.rows.pop(key, None)
+        if self.rows.pop(key, None) is not None:
+            self.dropped.add(key)
         self.probed.pop(key, None)
 
     def knows(self, key: str) -> bool:

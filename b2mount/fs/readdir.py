@@ -164,10 +164,11 @@ class Readdir:
             return True
         handle.finished = True
         facts = self._world.overlay.under(node.bucket_id, node.prefix)
+        before = set(handle.keys) if facts else set()  # a key may have left the rows and come again
         added = [
             key
             for key, fact in facts.items()
-            if shows(key, fact) and key not in listing.rows and admits(node.prefix + key, limit)
+            if shows(key, fact) and key not in before and admits(node.prefix + key, limit)
         ]
         handle.keys.extend(added)
         return bool(added)

@@ -73,3 +73,22 @@ def test_a_removed_or_renamed_directory_stays_so_through_a_crash(
             emulator.network(latency_ms=0)
         mount.remount(empty_cache=True)
         assert sorted(os.listdir(mount.path)) == ["new", "old"]
+
+
+def test_what_is_removed_and_made_again_is_listed_once(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    with mounted(emulator, tmp_path, bucket, options=["--settle", "0"]) as mount:
+        (mount.path / "kept").write_bytes(b"x")
+        mount.flush()
+        for _ in range(3):
+            assert os.listdir(mount.path) == ["kept"]
+            (mount.path / "again").mkdir()
+            assert sorted(os.listdir(mount.path)) == ["again", "kept"]
+            mount.flush()
+            assert sorted(os.listdir(mount.path)) == ["again", "kept"]
+            (mount.path / "again").rmdir()
+            (mount.path / "again").mkdir()
+            assert sorted(os.listdir(mount.path)) == ["again", "kept"]
+            (mount.path / "again").rmdir()
+            mount.flush()
