@@ -1,7 +1,10 @@
 """Bytes to send, readable again from any offset: from a spool file, from memory, or zeros."""
 
 import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
 
+from b2mount.core.extents import Origin, Segment
 from b2mount.journal.drafts import Spool
 from b2mount.store.store import Body
 
@@ -22,6 +25,36 @@ class SpoolBody:
 
     def read_at(self, offset: int, size: int) -> bytes:
         return self._spool.read(self._start + offset, min(size, self.size - offset))
+
+
+class SparseBody:
+    """Bytes that segments describe, new ones or zeros, in order and end to end.
+
+    Where nobody wrote, the spool file is not asked: a write that failed half-way may have left bytes there.
+    """
+
+    def __init__(self, spool: Spool, segments: Sequence[Segment]) -> None:
+        self._spool = spool
+        self._segments = segments
+        self._ends = [segment.end for segment in segments]
+        self._start = segments[0].start
+
+    @property
+    def size(self) -> int:
+        return self._ends[-1] - self._start
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        at = self._start + offset
+        end = min(at + size, self._ends[-1])
+        pieces = []
+        for segment in self._segments[bisect_right(self._ends, at) :]:
+            if at >= end:
+                break
+            stop = min(segment.end, end)
+            is_new = segment.origin is Origin.NEW
+            pieces.append(self._spool.read(at, stop - at) if is_new else bytes(stop - at))
+            at = stop
+        return b"".join(pieces)
 
 
 class ZeroBody:

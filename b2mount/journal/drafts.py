@@ -73,7 +73,7 @@ class Spool:
             raise local_error(exc, "writing to the spool") from exc
 
     def read(self, offset: int, size: int) -> bytes:
-        """Read exactly *size* bytes; what was never written reads as zeros."""
+        """Read exactly *size* bytes, all of them written before. Raises LocalStorageError."""
         try:
             data = os.pread(self.fd, size, offset)
             while len(data) < size:
@@ -83,7 +83,9 @@ class Spool:
                 data += more
         except OSError as exc:
             raise local_error(exc, "reading the spool") from exc
-        return data if len(data) == size else data + bytes(size - len(data))
+        if len(data) < size:
+            raise LocalStorageError("the spool file was cut")
+        return data
 
     def truncate(self, size: int) -> None:
         """Forget bytes from *size* on, so that growing again shows zeros."""

@@ -73,19 +73,20 @@ class LargeFiles:
             sha1s = await self._send_parts(file_id, plan, base, body_of, have)
             version = await self._store.finish_large(file_id, sha1s)
         except B2MountError as exc:
-            if not isinstance(exc, WORTH_KEEPING):
+            if not isinstance(exc, WORTH_KEEPING) and await self.cancel(file_id, op.name):
                 op.large_id = None
-                await self.cancel(file_id, op.name)
             raise
         op.large_id = None
         return version
 
-    async def cancel(self, file_id: str, name: str) -> None:
-        """Cancel an unfinished file; where that fails, say so and leave it."""
+    async def cancel(self, file_id: str, name: str) -> bool:
+        """Cancel an unfinished file; where that fails, say so, leave it, and return False."""
         try:
             await self._store.cancel_large(file_id)
         except B2MountError as exc:
             log.warning("%s: unfinished large file %s is left in B2: %s", name, file_id, exc)
+            return False
+        return True
 
     async def _look(self, op: Op, file_id: str, have: dict[int, PartRow]) -> FileVersion | None:
         """Fill in the parts that B2 has; return the version where the file is finished already."""

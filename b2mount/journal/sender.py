@@ -16,7 +16,7 @@ from b2mount.core.extents import Origin, Segment
 from b2mount.core.grant import Capability
 from b2mount.core.parts import CopyWhole, Limits, UploadWhole, plan_parts
 from b2mount.core.posix import INFO_LIMIT, header_bytes, to_info
-from b2mount.journal.bodies import BytesBody, SpoolBody, ZeroBody, sha1_of
+from b2mount.journal.bodies import BytesBody, SparseBody, SpoolBody, ZeroBody, sha1_of
 from b2mount.journal.drafts import Draft
 from b2mount.journal.large import LargeFiles, Note
 from b2mount.journal.ops import Kind, Op
@@ -190,7 +190,7 @@ class Sender:
         if all(segment.origin is Origin.ZERO for segment in segments) and not draft.extents.dirty_bytes:
             return ZeroBody(end - start)
         if all(segment.origin is not Origin.BASE for segment in segments):
-            return SpoolBody(draft.spool, start, end)  # what was never written to it reads as zeros
+            return SparseBody(draft.spool, segments) if segments else ZeroBody(0)
         data = bytearray(end - start)
         for segment in segments:
             await self._fill(data, start, segment, draft, base)

@@ -114,7 +114,7 @@ READS = st.lists(
 
 
 @given(READS, st.sampled_from([0, BLOCK, 3 * BLOCK, 64 * BLOCK]), st.sampled_from([0, 2, 7, 100]))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_every_read_gives_the_versions_bytes_and_the_disk_keeps_its_limit(
     tmp_path_factory: pytest.TempPathFactory,
     reads: list[tuple[int, int, int, bool]],

@@ -34,7 +34,7 @@ STEPS = st.lists(
     min_size=3,
     max_size=25,
 )
-EXAMPLES = int(os.environ.get("B2MOUNT_TEST_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("B2MOUNT_TEST_EXAMPLES", "15"))
 CHANGES = ("b2_upload_file", "b2_copy_file", "b2_hide_file", "b2_delete_file_version")
 
 
