@@ -170,12 +170,12 @@ class _Mount:
         nursery.start_soon(self._journal.uploader.run)
         control = ControlServer(mounted, self.control_path, self._counters, self._ending.set, self._key)
         await nursery.start(control.serve)
+        await nursery.start(self._watch_signals)  # before it shows: no signal may leave a dead mount behind
         self._init_fuse(mounted, kernel)
         nursery.start_soon(self._key.watch)
         nursery.start_soon(keep_watchdog_quiet)
         try:
             async with trio.open_nursery() as serving:
-                serving.start_soon(self._watch_signals)
                 serving.start_soon(self._serve_kernel, serving.cancel_scope)
                 await trio.lowlevel.checkpoint()
                 if on_ready is not None:
@@ -215,8 +215,9 @@ class _Mount:
             log.info("%s was unmounted", self._options.mountpoint)
             self._ending.set()
 
-    async def _watch_signals(self) -> None:
+    async def _watch_signals(self, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:
                     await self._reload_key()
