@@ -18,7 +18,8 @@ from b2mount.cli.mount import read_endpoint
 from b2mount.cli.mount_words import parse_endpoint, parse_path
 from b2mount.cli.report import Exit, Failure, printable, say_hint, say_warning
 from b2mount.core.credentials import Credentials
-from b2mount.core.errors import KeyExpired, KeyRejected, KeyRevoked
+from b2mount.core.endpoints import remarks_on_endpoint
+from b2mount.core.errors import B2MountError, KeyExpired, KeyRejected, KeyRevoked
 from b2mount.core.grant import Capability, Grant
 from b2mount.core.scope import Scope, ScopeError, Source, parse_source, resolve_scope
 
@@ -67,21 +68,17 @@ def check(
     b2mount check photos/2024 && b2mount mount photos/2024 /mnt/photos
 
     Authorize, and say what the key is, what a mount with it will show and allow, and what is odd about the
-    credentials. Exit status 0: usable; 3: not.
+    credentials. Exit status 0: usable; 3: not, by the key or for want of one; 1: B2 could not be asked.
     """
     logging.basicConfig(level=logging.WARNING, format="b2mount: %(levelname)s: %(message)s")
     wanted = parse_source(source) if source else None
-    credentials = find_credentials(Search(os.environ, Path.home(), file=file, profile=profile))
+    endpoint = endpoint or read_endpoint()
+    credentials: Credentials | None = None
     try:
-        findings = _ask_b2(
-            credentials,
-            wanted,
-            endpoint=endpoint or read_endpoint(),
-            ca_file=ca_file,
-            io_timeout=io_timeout,
-        )
-    except (KeyRejected, KeyExpired, KeyRevoked, ScopeError) as error:
-        failure = explain_refusal(error, credentials)
+        credentials = find_credentials(Search(os.environ, Path.home(), file=file, profile=profile))
+        findings = _ask_b2(credentials, wanted, endpoint=endpoint, ca_file=ca_file, io_timeout=io_timeout)
+    except (B2MountError, Failure) as error:
+        failure = _explain(error, credentials, endpoint)
         if as_json:
             click.echo(json.dumps(_refused_as_json(credentials, failure), indent=2))
         raise failure from None
@@ -92,6 +89,22 @@ def check(
     if not findings.is_usable:
         raise Failure("a mount with this key would show nothing and take nothing", status=Exit.CREDENTIALS)
     return Exit.FINE
+
+
+def _explain(error: B2MountError | Failure, credentials: Credentials | None, endpoint: str | None) -> Failure:
+    """Say why there are no findings: a fault of the key (status 3), or of the way to B2 (status 1)."""
+    if isinstance(error, Failure):
+        return error
+    assert credentials is not None
+    if isinstance(error, (KeyRejected, KeyExpired, KeyRevoked, ScopeError)):
+        return explain_refusal(error, credentials, endpoint)
+    hints = [
+        line
+        for remark in remarks_on_endpoint(endpoint, credentials.key_id)
+        for line in (f"it may be that {remark.message}", remark.hint)
+    ]
+    first, *rest = str(error).splitlines() or [type(error).__name__]
+    return Failure(first, *rest, *hints)
 
 
 def _ask_b2(
@@ -114,9 +127,10 @@ def _ask_b2(
             grant = await store.authorize()
             scope = resolve_scope(grant, source)
             names = await look_for_buckets(store, grant, scope)
+            skew = store.skew_seconds
         finally:
             await store.aclose()
-        return Findings(credentials, grant, scope, names, int(time.time() * 1000))
+        return Findings(credentials, grant, scope, names, int(time.time() * 1000), skew)
 
     async def look_for_buckets(store: Store, grant: Grant, scope: Scope) -> tuple[str, ...] | None:
         if scope.buckets is not None and all(bucket.bucket_id for bucket in scope.buckets):
@@ -199,12 +213,13 @@ def as_object(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _refused_as_json(credentials: Credentials, failure: Failure) -> dict[str, Any]:
+def _refused_as_json(credentials: Credentials | None, failure: Failure) -> dict[str, Any]:
+    remarks = credentials.remarks if credentials is not None else ()
     return {
         "usable": False,
-        "key_id": credentials.shown_id,
-        "found_in": credentials.source,
+        "key_id": credentials.shown_id if credentials is not None else None,
+        "found_in": credentials.source if credentials is not None else None,
         "error": str(failure),
         "hints": list(failure.hints),
-        "remarks": [{"message": remark.message, "hint": remark.hint} for remark in credentials.remarks],
+        "remarks": [{"message": remark.message, "hint": remark.hint} for remark in remarks],
     }

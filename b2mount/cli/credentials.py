@@ -13,7 +13,8 @@ from pathlib import Path
 
 from b2mount.cli.report import Exit, Failure, say_warning
 from b2mount.core.credentials import Credentials, CredentialsError, make_credentials
-from b2mount.core.errors import B2MountError
+from b2mount.core.endpoints import remarks_on_endpoint
+from b2mount.core.errors import B2MountError, KeyRejected
 
 ENVIRONMENT_PAIRS = (
     ("B2_APPLICATION_KEY_ID", "B2_APPLICATION_KEY"),  # the b2 tool's names
@@ -59,17 +60,28 @@ def find_credentials(search: Search) -> Credentials:
         "no credentials found",
         "set B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY, or write both to a file for --credentials FILE",
         f"or write key_id and key to {_profile_paths(search, DEFAULT_PROFILE)[0]}",
+        *_hints_on_rclone(search.environ),
         status=Exit.CREDENTIALS,
     )
 
 
-def explain_refusal(error: B2MountError, credentials: Credentials) -> Failure:
-    """Say why B2 may have refused the credentials, judging by their shape."""
+def explain_refusal(error: B2MountError, credentials: Credentials, endpoint: str | None = None) -> Failure:
+    """Say why B2 may have refused the credentials, judging by their shape and by where they were asked."""
     suspicions = [remark for remark in credentials.remarks if remark.is_suspicion]
+    if isinstance(error, KeyRejected):
+        suspicions += remarks_on_endpoint(endpoint, credentials.key_id)
     hints = [line for remark in suspicions for line in (f"it seems that {remark.message}", remark.hint)]
     hints.append(f"key ID {credentials.shown_id} came from {credentials.source}")
     first, *rest = str(error).splitlines() or [type(error).__name__]
     return Failure(first, *rest, *hints, status=Exit.CREDENTIALS)
+
+
+def _hints_on_rclone(environ: Mapping[str, str]) -> list[str]:
+    if not environ.get("RCLONE_B2_ACCOUNT"):
+        return []
+    return [
+        "RCLONE_B2_ACCOUNT and RCLONE_B2_KEY are rclone's alone; the same values go under the names above"
+    ]
 
 
 # --- the environment --------------------------------------------------------------------------------------
@@ -85,8 +97,15 @@ def _pick_environment(variables: Mapping[str, str]) -> Credentials | None:
     for id_name, key_name in ENVIRONMENT_PAIRS:
         if id_name in variables or key_name in variables:
             _demand_both(variables, (id_name, key_name), "the environment")
+            _warn_of_others(variables, id_name)
             return _make(variables[id_name], variables[key_name], f"{id_name} and {key_name}")
     return None
+
+
+def _warn_of_others(variables: Mapping[str, str], taken: str) -> None:
+    for other, _ in ENVIRONMENT_PAIRS:
+        if other != taken and variables.get(other, variables[taken]) != variables[taken]:
+            say_warning(f"{other} is set too, to another key ID, and goes unused: {taken} comes first")
 
 
 # --- systemd ----------------------------------------------------------------------------------------------

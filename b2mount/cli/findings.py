@@ -14,6 +14,8 @@ from b2mount.core.errors import errno_of
 from b2mount.core.grant import B2_NAMES, Capability, Grant
 from b2mount.core.scope import Place, Scope, place
 
+OLD_NAMES = "B2_ACCOUNT_ID and B2_ACCOUNT_KEY"
+SKEW_SECONDS = 60.0  # a clock that is further off is worth a word; a guess
 SOON_MS = 7 * 24 * 3600 * 1000  # a key that ends within a week is worth a word
 
 
@@ -35,6 +37,7 @@ class Findings:
     scope: Scope
     bucket_names: tuple[str, ...] | None  # None: all of the account, and the key may not list them
     now_ms: int
+    skew_seconds: float = 0.0  # B2's clock minus this machine's
 
     @property
     def is_usable(self) -> bool:
@@ -71,10 +74,24 @@ class Findings:
         """Return what is odd; a suspicion about the shape of the key is void once B2 has accepted it."""
         return [
             *(remark for remark in self.credentials.remarks if not remark.is_suspicion),
+            *self._remarks_on_origin(),
             *self._remarks_on_power(),
             *self._remarks_on_reach(),
             *_remarks_on_rights(self.grant),
         ]
+
+    def _remarks_on_origin(self) -> Iterator[Remark]:
+        if self.credentials.source == OLD_NAMES:
+            yield Remark(
+                f"the key was found under the names of restic and rclone users, {OLD_NAMES}",
+                "that works; the b2 tool's names, which come first, are B2_APPLICATION_KEY_ID "
+                "and B2_APPLICATION_KEY",
+            )
+        if abs(self.skew_seconds) > SKEW_SECONDS:
+            yield Remark(
+                f"this machine's clock is {describe_skew(self.skew_seconds)}",
+                "set it right: modification times and the end of keys go by it",
+            )
 
     def _remarks_on_power(self) -> Iterator[Remark]:
         if self.is_master:
@@ -123,6 +140,11 @@ def _remarks_on_rights(grant: Grant) -> Iterator[Remark]:
         yield Remark(
             "the key lacks deleteFiles", "removing hides files; their versions stay and are paid for"
         )
+
+
+def describe_skew(seconds: float) -> str:
+    """Say how wrong this machine's clock is; *seconds* is B2's clock minus ours."""
+    return f"{abs(seconds) / 60:.0f} minutes {'behind' if seconds > 0 else 'ahead of'} B2's"
 
 
 def describe_kind(grant: Grant, *, is_master: bool) -> str:

@@ -236,7 +236,7 @@ def _ask(
     try:
         return trio.run(work)
     except (KeyRejected, KeyExpired, KeyRevoked) as error:
-        raise explain_refusal(error, credentials) from None
+        raise explain_refusal(error, credentials, endpoint or read_endpoint()) from None
 
 
 def _demand(store: "MountStore", right: Capability, verb: str) -> None:

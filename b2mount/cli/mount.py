@@ -171,7 +171,7 @@ def _serve(
             options, credentials, log_level=log_level, on_ready=on_ready, find_credentials=find_credentials
         )
     except (KeyRejected, KeyExpired, KeyRevoked) as error:
-        raise explain_refusal(error, credentials) from None
+        raise explain_refusal(error, credentials, options.endpoint) from None
 
 
 def _say_ready(options: MountOptions) -> None:
