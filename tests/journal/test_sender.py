@@ -4,6 +4,7 @@ import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -217,13 +218,13 @@ class Stuck(MemoryStore):
         self.ending, self.left = ending, number
         self.reached = trio.Event()
 
-    async def _enter(self, call: str, *args: object, **named: object) -> None:
+    async def _enter(self, call: str, *args: Any, **named: Any) -> None:
         if call.endswith(self.ending):
             self.left -= 1
             if self.left <= 0:
                 self.reached.set()
                 await trio.sleep_forever()
-        await super()._enter(call, *args, **named)  # type: ignore[arg-type]
+        await super()._enter(call, *args, **named)
 
 
 async def test_a_base_that_is_gone_is_told_and_the_draft_kept(tmp_path: Path) -> None:
