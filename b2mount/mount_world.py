@@ -213,6 +213,7 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
         hard_delete=options.hard_delete,
         info_limits=limits,
         bypass_governance=options.bypass_governance,
+        read_only=options.read_only,
     )
     left = mounted.journal.start(
         sender.send,

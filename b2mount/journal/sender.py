@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 import trio
 
-from b2mount.core.errors import B2MountError, HeldByLock, NoSuchFile
+from b2mount.core.access import is_read_only
+from b2mount.core.errors import B2MountError, HeldByLock, NoSuchFile, ReadOnlyMount
 from b2mount.core.extents import Origin, Segment
 from b2mount.core.grant import Capability
 from b2mount.core.parts import CopyWhole, Limits, UploadWhole, plan_parts
@@ -39,20 +40,24 @@ class Sender:
         hard_delete: bool,
         info_limits: Mapping[str, int],
         bypass_governance: bool = False,
+        read_only: bool = False,
     ) -> None:
         """Send through *store*; *note* writes an operation down in the journal.
 
         *info_limits* has the bytes of file info by bucket where they are fewer than usual.
-        *bypass_governance* is for hard deletion.
+        *bypass_governance* is for hard deletion. *read_only* is the person's choice: then nothing is sent.
         """
         self._store = store
         self._large = LargeFiles(store, note)
         self._hard_delete = hard_delete
         self._bypass_governance = bypass_governance
         self._info_limits = info_limits
+        self._read_only = read_only
 
     async def send(self, op: Op) -> FileVersion | None:
         """Carry out *op*; return the version that a put made. Raises B2MountError; it may be sent again."""
+        if is_read_only(self._store.grant, self._read_only):
+            raise ReadOnlyMount("left by an earlier mount; this one is read-only")
         if op.kind is Kind.HIDE:
             await self._hide(op)
             return None

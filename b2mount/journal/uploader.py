@@ -22,6 +22,7 @@ from b2mount.core.errors import (
     KeyRejected,
     KeyRevoked,
     LocalStorageError,
+    ReadOnlyMount,
     Throttled,
 )
 from b2mount.journal.database import Database
@@ -34,7 +35,8 @@ log = logging.getLogger("b2mount.journal")
 RETRY_FIRST = 2.0  # seconds; doubled each time; a guess between a blip and an outage
 RETRY_LAST = 300.0
 KEY_TROUBLE = (KeyExpired, KeyRevoked, KeyRejected)  # a new key mends it
-PASSING = (B2Unavailable, Throttled, CapReached, LocalStorageError, *KEY_TROUBLE)  # what time may mend
+# What time may mend, or another mount: the change stays queued.
+PASSING = (B2Unavailable, Throttled, CapReached, LocalStorageError, ReadOnlyMount, *KEY_TROUBLE)
 
 Send = Callable[[Op], Awaitable[FileVersion | None]]
 Done = Callable[[Op, FileVersion | None], None]

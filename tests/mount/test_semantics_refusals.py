@@ -93,6 +93,31 @@ def test_a_read_only_mount_refuses_every_change_with_erofs_and_sends_nothing(
         assert os.access(mount.path / "file", os.R_OK)
 
 
+@pytest.mark.parametrize("by", ["key", "option"])
+def test_a_read_only_mount_keeps_what_an_earlier_one_left_unsent(
+    emulator: Emulator, stored: str, tmp_path: Path, by: str
+) -> None:
+    key = emulator.create_key(ALL, [stored])
+    mount = Mount(emulator, tmp_path, key, options=["--settle", "600"]).start()
+    (mount.path / "new").write_bytes(b"new")
+    os.unlink(mount.path / "file")
+    mount.kill()
+    mount.key = emulator.create_key(["listFiles", "readFiles"], [stored]) if by == "key" else key
+    mount.options = [] if by == "key" else ["--read-only"]
+    since = emulator.last_seq()
+    mount.start()
+    assert sorted(os.listdir(mount.path)) == ["dir", "empty", "new"]
+    assert (mount.path / "new").read_bytes() == b"new"
+    assert mount.status()["pending"]["files"] == 2
+    assert mount.stop() != 0  # and says that two changes wait
+    assert set(calls_of(emulator, mount.key, since)) <= {"b2_list_file_names"}
+    mount.key, mount.options = key, []
+    with mount:
+        mount.flush()
+    assert emulator.download(stored, "new") == b"new"
+    assert "file" not in {row["fileName"] for row in emulator.list_names(stored)}
+
+
 def test_a_key_that_only_lists_shows_names_and_sizes_and_opens_nothing(
     emulator: Emulator, stored: str, tmp_path: Path
 ) -> None:
