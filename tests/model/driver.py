@@ -6,6 +6,7 @@ and changes the bucket as a stranger. What a crash may lose is exactly what was 
 synced: for such files the model knows each state since the last commit, and the mount must show one of them.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -229,6 +230,11 @@ class Driver:
 
     def event_flush(self) -> None:
         """Send everything, and compare the bucket with the model through the API."""
+        self.event_flush_only()
+        self.check_bucket()
+
+    def event_flush_only(self) -> None:
+        """Send everything."""
         answer = self._ask({"op": "flush"})
         if not answer.get("ok") and self.has_faults:
             self._clear_faults()
@@ -237,7 +243,6 @@ class Driver:
             raise Mismatch(f"flush: {answer}")
         self.uncertain.clear()
         self._clear_faults()
-        self.check_bucket()
 
     def check_bucket(self) -> None:
         """Demand that the bucket shows the model's files, and nothing else but directories' placeholders."""
@@ -300,7 +305,7 @@ class Driver:
         status = self.mount.stop()
         if status != 0:
             raise Mismatch(f"unmount: exit status {status}\n{self.mount.log()[-3000:]}")
-        self._demand_nothing_left()
+        self.demand_nothing_left()
         self.check_bucket()
         if empty:
             for directory in (self.mount.state, self.mount.cache):
@@ -313,7 +318,7 @@ class Driver:
         """Mount again with nothing local kept."""
         self.event_remount(empty=True)
 
-    def _demand_nothing_left(self) -> None:
+    def demand_nothing_left(self) -> None:
         """Demand that a clean end leaves neither spool files nor unfinished large files."""
         spooled = [str(path) for path in self.mount.state.rglob("spool/*")]
         if spooled:
@@ -361,6 +366,8 @@ class Driver:
         inside = [parent for parent in path.parents if parent.is_relative_to(self.model.root)]
         if any(parent.is_symlink() or (parent.exists() and not parent.is_dir()) for parent in inside):
             return
+        if self._is_open_for_writing(name):
+            return
         self.event_flush()
         self.emulator.upload(self.bucket, self.prefix + name, content(seed, size))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -371,7 +378,7 @@ class Driver:
     def event_hide(self, name: str) -> None:
         """Have a stranger hide a file; a directory that nothing keeps goes with it."""
         path = Path(self.model.path(name))
-        if not path.is_symlink() and not path.is_file():
+        if not (path.is_symlink() or path.is_file()) or self._is_open_for_writing(name):
             return
         self.event_flush()
         self.emulator.hide(self.bucket, self.prefix + name)
@@ -382,6 +389,14 @@ class Driver:
                 break
             parent.rmdir()
         self._refresh()
+
+    def _is_open_for_writing(self, name: str) -> bool:
+        """Say whether a writer here and a stranger would compete: the last one wins then, whichever it is."""
+        inode = self._inode(name)
+        return any(
+            os.fstat(fd).st_ino == inode and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+            for fd in self.model.handles.values()
+        )
 
     def _refresh(self) -> None:
         answer = self._ask({"op": "refresh", "path": ""})
