@@ -75,6 +75,7 @@ class Listings:
         self._fetching: dict[tuple[str, str], _Fetch] = {}
         self._walks: dict[str, Walks] = {}
         self._calls: dict[object, float] = {}  # list calls under way, and when each began
+        self.after_call: Callable[[], None] = lambda: None  # told once the answer to a call is taken in
 
     def __len__(self) -> int:
         return len(self._cache)
@@ -168,7 +169,7 @@ class Listings:
                 if start is None:
                     return rows
         finally:
-            del self._calls[call]
+            self._call_ended(call)
 
     async def find(self, bucket_id: str, directory: str, component: str) -> Found:
         """Say what B2 shows for one component of a directory; no more than that is asked of a vast one."""
@@ -246,7 +247,16 @@ class Listings:
                 bucket_id, prefix, start=start, delimiter=delimiter, limit=limit
             )
         finally:
-            del self._calls[call]
+            self._call_ended(call)
+
+    def _call_ended(self, call: object) -> None:
+        del self._calls[call]
+        if self._nursery is not None:
+            self._nursery.start_soon(self._tell_that_a_call_ended)
+
+    async def _tell_that_a_call_ended(self) -> None:
+        # in a task of its own: who asked takes the answer in before the next await, and then only
+        self.after_call()
 
     async def _fetch(self, bucket_id: str, directory: str) -> Listing:
         inside = place(directory, self._limit) is Place.INSIDE

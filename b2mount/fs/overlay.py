@@ -51,6 +51,7 @@ class Overlay:
         self._keeps = keeps
         self._remember_gone = remember_gone
         self._listings = listings
+        listings.after_call = self.purge  # what had to wait for the call's end
         self._by_directory: dict[tuple[str, str], dict[str, Fact]] = {}
         self._settled: deque[tuple[float, str, str, Fact]] = deque()
 

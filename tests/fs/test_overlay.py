@@ -1,0 +1,90 @@
+"""Own changes win over what B2 told before them, and give way to what it tells after."""
+
+from pathlib import Path
+
+import trio
+import trio.testing
+
+from b2mount.fs.nodes import FileNode
+from b2mount.fs.overlay import Mark
+from b2mount.store.memory import MemoryStore
+from b2mount.store.memory_account import MemoryB2
+from b2mount.store.store import Page
+from tests.fs.worlds import ME, ROOT, little
+from tests.journal.lives import memory
+
+
+class SlowLists(MemoryStore):
+    """List calls answer what was true when they came, once their door is open."""
+
+    def __init__(self, account: MemoryB2) -> None:
+        super().__init__(account)
+        self.door = trio.Event()
+        self.door.set()
+
+    async def list_names(
+        self,
+        bucket_id: str,
+        prefix: str,
+        *,
+        start: str | None = None,
+        delimiter: str | None = None,
+        limit: int = 1000,
+    ) -> Page:
+        page = await super().list_names(bucket_id, prefix, start=start, delimiter=delimiter, limit=limit)
+        await self.door.wait()
+        return page
+
+
+async def test_a_change_sent_during_a_listing_shows_and_later_yields_to_others(tmp_path: Path) -> None:
+    plain, bucket_id = memory()
+    store = SlowLists(plain.account)
+    store.account.add(bucket_id, "a", b"theirs, first")
+    store.account.add(bucket_id, "d/b", b"something")
+    async with little(tmp_path, store) as mount:
+        ino = await mount.ino("a")
+        directory = await mount.ino("d")
+        await mount.fs.refresh("")
+        store.door = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mount.fs.lookup, directory, b"b")
+            nursery.start_soon(mount.fs.lookup, ROOT, b"a")
+            await trio.testing.wait_all_tasks_blocked()
+            handle = mount.fs.open(ino, 1)
+            node = mount.mounted.world.node(ino)
+            assert isinstance(node, FileNode)
+            mount.fs.files.resize(node, 0)
+            mount.fs.files.write(handle, 0, b"ours")
+            await mount.fs.files.release(handle)
+            assert await mount.flush() == []
+            store.door.set()
+        assert await mount.read("a") == b"ours"
+        await trio.testing.wait_all_tasks_blocked()
+        store.account.add(bucket_id, "a", b"theirs, second")
+        await mount.fs.refresh("")
+        assert await mount.read("a") == b"theirs, second"
+
+
+async def test_a_file_removed_during_a_listing_stays_away(tmp_path: Path) -> None:
+    plain, bucket_id = memory()
+    store = SlowLists(plain.account)
+    store.account.add(bucket_id, "a", b"old")
+    store.account.add(bucket_id, "b", b"other")
+    async with little(tmp_path, store) as mount:
+        await mount.ino("a")
+        store.door = trio.Event()
+        async with trio.open_nursery() as nursery:
+            mount.mounted.world.listings.forget(bucket_id, "")
+            nursery.start_soon(mount.fs.lookup, ROOT, b"b")
+            await trio.testing.wait_all_tasks_blocked()
+            mount.journal.hide(bucket_id, "a", exists=True)
+            mount.mounted.world.overlay.set(bucket_id, "a", Mark.GONE)
+            assert await mount.flush() == []
+            store.door.set()
+        await trio.testing.wait_all_tasks_blocked()
+        handle = mount.fs.opendir(ROOT)
+        shown = [name async for name, *_ in mount.fs.readdir(handle, 0)]
+        mount.fs.releasedir(handle)
+        assert b"a" not in shown and b"b" in shown
+        stat = (await mount.fs.create(ROOT, b"a", 0o600, 1, ME))[1]
+        assert stat.size == 0
