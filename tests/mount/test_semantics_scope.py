@@ -104,9 +104,7 @@ def test_a_prefix_within_a_name_shows_only_names_that_begin_so(
     assert names == {"a/b/file", "a/b/deep/er/file", "a/bnew", "a/bdir/.bzEmpty", "a/bdir/moved"}
 
 
-@pytest.mark.parametrize(
-    "prefix", ["Ünï cödé/ピ/", "with space/and more/", "100%/%41/", "plus+and&/", "%b2-dot/"]
-)
+@pytest.mark.parametrize("prefix", ["Ünï cödé/ピ with space/", "100%/%41/plus+and&/%b2-dot/"])
 def test_prefixes_may_hold_any_character(
     emulator: Emulator, tenants: str, tmp_path: Path, prefix: str
 ) -> None:
@@ -152,7 +150,7 @@ def test_a_source_above_the_keys_prefix_shows_the_way_down_without_a_call(
 def test_a_source_that_the_key_does_not_cover_is_refused_at_start(
     emulator: Emulator, tenants: str, tmp_path: Path
 ) -> None:
-    for number, source in enumerate((f"{tenants}/z", f"{tenants}/a/c", "another-bucket")):
+    for number, source in enumerate((f"{tenants}/a/c", "another-bucket")):
         with (
             pytest.raises(MountFailed, match=r"does not cover .*(\n|.)*it covers"),
             scoped(emulator, tmp_path / str(number), [tenants], prefix="a/b/", source=source),
