@@ -156,6 +156,7 @@ def build(
         listings,
         keeps=lambda: look_up_by(store.grant) is LookUpBy.MEMORY,
         remember_gone=journal.remember_gone,
+        is_told=journal.is_told,
     )
     world = World(
         store=store,

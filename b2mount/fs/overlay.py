@@ -42,14 +42,17 @@ class Overlay:
         *,
         keeps: Callable[[], bool],
         remember_gone: Callable[[str, str, bool], None],
+        is_told: Callable[[str, str], None],
     ) -> None:
         """*keeps* says whether nobody else can tell what was made here, since the key cannot ask.
 
-        *remember_gone* is told of each directory whether it was removed here and may show in B2 still.
+        *remember_gone* is told of each directory whether it was removed here and may show in B2 still,
+        *is_told* of each file that B2 holds once the listings tell of it.
         """
         self._queue = queue
         self._keeps = keeps
         self._remember_gone = remember_gone
+        self._is_told = is_told
         self._listings = listings
         listings.after_call = self.purge  # what had to wait for the call's end
         self._by_directory: dict[tuple[str, str], dict[str, Fact]] = {}
@@ -127,13 +130,16 @@ class Overlay:
             _, bucket_id, name, fact = self._settled.popleft()
             directory, key = _split(name)
             facts = self._by_directory.get((bucket_id, directory), {})
-            if facts.get(key) is not fact or self._is_pending(bucket_id, name):
-                continue  # changed again since
-            del facts[key]
-            self._remember_gone(bucket_id, name, False)
-            if not facts:
-                del self._by_directory[bucket_id, directory]
+            if facts.get(key) is fact and not self._is_pending(bucket_id, name):
+                del facts[key]
+                self._remember_gone(bucket_id, name, False)
+                if not facts:
+                    del self._by_directory[bucket_id, directory]
+            elif name.endswith("/"):
+                continue  # changed again since; B2 tells nothing of a directory by itself
             self._listings.apply(bucket_id, name, _as_row(name, fact))
+            if isinstance(fact, FileVersion):
+                self._is_told(bucket_id, name)
 
     def _is_pending(self, bucket_id: str, name: str) -> bool:
         if name.endswith("/"):

@@ -46,7 +46,7 @@ class Journal:
         self._ids = itertools.count(1)
         self._garbage: list[Spool] = []
         self._gone: set[tuple[str, str]] = set()
-        self._may_show: set[tuple[str, str]] = set()  # names at which B2 may show what a dropped op is about
+        self._may_show: set[tuple[str, str]] = set()  # names at which B2 may show what listings do not tell
         self.uploader: Uploader  # set by `start`
 
     def _prepare(self) -> Database:
@@ -97,9 +97,15 @@ class Journal:
         return left
 
     def _done(self, on_done: Done, op: Op, version: FileVersion | None) -> None:
-        if self.queue.tail(*op.key) is None:
-            self._may_show.discard(op.key)  # what B2 shows is known now
+        if op.kind is Kind.PUT:
+            self._may_show.add(op.key)  # until the listings tell of it
+        else:
+            self._may_show.discard(op.key)
         on_done(op, version)
+
+    def is_told(self, bucket_id: str, name: str) -> None:
+        """Take note that the listings tell of what was put at *name*."""
+        self._may_show.discard((bucket_id, name))
 
     def _spool_path(self, draft_id: int) -> Path:
         return self._spool_directory / str(draft_id)

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,27 @@ def test_what_is_removed_and_made_again_is_listed_once(
             assert sorted(os.listdir(mount.path)) == ["again", "kept"]
             (mount.path / "again").rmdir()
             mount.flush()
+
+
+def test_a_file_removed_before_its_last_change_is_sent_goes_from_b2_too(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    with mounted(emulator, tmp_path, bucket, options=["--settle", "30"]) as mount:
+        os.listdir(mount.path)
+        path = mount.path / "file"
+        emulator.network(latency_ms=500)
+        try:
+            with path.open("wb") as file:
+                file.write(b"content")
+                file.flush()
+                syncing = threading.Thread(target=os.fsync, args=[file.fileno()])
+                syncing.start()
+                while not any(item["state"] == "sending" for item in mount.status()["pending"]["items"]):
+                    pass
+                path.chmod(0o600)
+                syncing.join()
+        finally:
+            emulator.network(latency_ms=0)
+        os.unlink(path)
+        mount.flush()
+        assert emulator.list_names(bucket) == []
