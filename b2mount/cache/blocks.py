@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trio
-from cachetools import LRUCache
 
 from b2mount.cache.disk import DiskCache
+from b2mount.cache.memory import BlockMemory
 from b2mount.core.errors import B2MountError
 from b2mount.store.store import FileVersion, Store
 
@@ -56,7 +56,7 @@ class Blocks:
         """Keep at most *memory_size* bytes in memory, and what *disk* takes there."""
         self._store = store
         self._nursery = nursery
-        self._memory: LRUCache[tuple[str, int], memoryview] = LRUCache(memory_size, getsizeof=len)
+        self._memory = BlockMemory(memory_size)
         self._disk = disk
         self._disk_limiter = trio.CapacityLimiter(DISK_THREADS)
         self._flights: dict[tuple[str, int], Flight] = {}
@@ -65,11 +65,11 @@ class Blocks:
     @property
     def memory_size(self) -> int:
         """The most bytes that are kept in memory."""
-        return int(self._memory.maxsize)
+        return self._memory.limit
 
     @property
     def memory_bytes(self) -> int:
-        return int(self._memory.currsize)
+        return self._memory.size
 
     def read_cached(self, version: FileVersion, start: int, end: int) -> bytes | memoryview | None:
         """Return bytes [start, end) if all of them are in memory; never waits."""
@@ -138,8 +138,7 @@ class Blocks:
 
     def forget(self, file_id: str) -> None:
         """Drop a version's blocks from memory."""
-        for key in [key for key in self._memory if key[0] == file_id]:
-            del self._memory[key]
+        self._memory.forget(file_id)
 
     # --- fetching ----------------------------------------------------------------------------------------
 
@@ -196,9 +195,7 @@ class Blocks:
                 self.counts.fetched_bytes += len(data)
             view = memoryview(data)
             flight.blocks = [view[at : at + BLOCK] for at in range(0, len(data), BLOCK)]
-            for index, block in enumerate(flight.blocks, flight.first):
-                if len(block) <= self._memory.maxsize:
-                    self._memory[version.file_id, index] = block
+            self._memory.put(version.file_id, flight.first, flight.blocks)
         except B2MountError as exc:
             flight.error = exc
         except trio.Cancelled:

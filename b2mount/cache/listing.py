@@ -15,6 +15,7 @@ class Listing:
     """The names of one directory, growing by pages until it is complete."""
 
     __slots__ = (
+        "began",
         "complete",
         "directory",
         "dropped",
@@ -37,7 +38,7 @@ class Listing:
         """Begin an empty listing of *directory*, asked for by *prefix* at *started* (trio's clock)."""
         self.directory = directory
         self.prefix = prefix  # longer than the directory where the key's prefix ends within a component
-        self.started = started
+        self.started = self.began = started
         self.rows: dict[str, FileVersion] = {}
         self.order: list[str] = []  # keys as they came, each once; some may have left `rows` since
         self.dropped: set[str] = set()  # those that have

@@ -26,6 +26,7 @@ log = logging.getLogger("b2mount.cache")
 FIRST_PAGE = 1_000  # rows; one class C transaction
 PAGE_GROWTH = 4  # later pages ask for more rows: the same price a row, fewer round trips
 PROBES_BEFORE_PAGE = 4  # single names asked for before the next page is fetched instead
+MOST_RENEWALS = 10  # listing TTLs that the listing of one vast directory may take
 MAX_ROWS = 2_000_000  # rows of all listings together; the oldest listings go first
 
 
@@ -132,9 +133,10 @@ class Listings:
                 bucket_id, listing.prefix, start=listing.next_start, delimiter="/", limit=limit
             )
             _take(listing, page)
-            listing.started = max(listing.started, trio.current_time() - self.ttl / 2)
             # A listing that takes as long as it may be believed would never serve anybody: its time begins
-            # anew, in part, while it is being read.
+            # anew, in part, while it is being read; up to a limit, so that paging on and on keeps nothing alive.
+            renewed = min(trio.current_time() - self.ttl / 2, listing.began + MOST_RENEWALS * self.ttl)
+            listing.started = max(listing.started, renewed)
         key = (bucket_id, listing.directory)
         if self._cache.get(key) is listing:
             self._cache[key] = listing  # its weight has grown
