@@ -134,7 +134,7 @@ class Listings:
             )
             _take(listing, page)
             # A listing that takes as long as it may be believed would never serve anybody: its time begins
-            # anew, in part, while it is being read; up to a limit, so that paging on and on keeps nothing alive.
+            # anew, in part, while it is being read; up to a limit, lest paging on and on keeps it alive.
             renewed = min(trio.current_time() - self.ttl / 2, listing.began + MOST_RENEWALS * self.ttl)
             listing.started = max(listing.started, renewed)
         key = (bucket_id, listing.directory)
