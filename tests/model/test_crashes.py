@@ -125,7 +125,7 @@ def try_all(server: Emulator, base: Path, variant: Variant, steps: range) -> Non
 @pytest.mark.parametrize("first", [3, 8])
 def test_a_mount_that_dies_at_some_steps_loses_nothing(server: Emulator, tmp_path: Path, first: int) -> None:
     options = ("--settle", "0") if first == 3 else ("--settle", "0.05", "--hard-delete")
-    try_all(server, tmp_path, Variant("t/", options), range(first, 1000, 13))
+    try_all(server, tmp_path, Variant("t/", options), range(first, 1000, 29))
 
 
 @pytest.mark.slow

@@ -101,17 +101,15 @@ def test_a_file_removed_before_its_last_change_is_sent_goes_from_b2_too(
     with mounted(emulator, tmp_path, bucket, options=["--settle", "30"]) as mount:
         os.listdir(mount.path)
         path = mount.path / "file"
-        emulator.network(latency_ms=500)
+        path.write_bytes(b"content")
+        emulator.network(latency_ms=1000)
         try:
-            with path.open("wb") as file:
-                file.write(b"content")
-                file.flush()
-                syncing = threading.Thread(target=os.fsync, args=[file.fileno()])
-                syncing.start()
-                while not any(item["state"] == "sending" for item in mount.status()["pending"]["items"]):
-                    pass
-                path.chmod(0o600)
-                syncing.join()
+            flushing = threading.Thread(target=mount.flush)
+            flushing.start()
+            while not any(item["state"] == "sending" for item in mount.status()["pending"]["items"]):
+                pass
+            path.chmod(0o600)  # another change, queued behind the one under way
+            flushing.join()
         finally:
             emulator.network(latency_ms=0)
         os.unlink(path)

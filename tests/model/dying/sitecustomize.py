@@ -1,7 +1,7 @@
 """Let a mount die by itself at its Nth step towards the journal or B2, where DIE_AT=N asks for it.
 
-Python loads this from PYTHONPATH at start. Each transaction of the journal and each changing call to B2 counts
-twice: before and after it has taken effect. The count reached is kept in the file that DIE_COUNT names.
+Python loads this from PYTHONPATH at start. Each transaction of the journal and each changing call to B2
+counts twice: before and after it has taken effect. The count reached is kept in the file that DIE_COUNT names.
 """
 
 import functools
