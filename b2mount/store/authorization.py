@@ -12,7 +12,7 @@ import trio
 
 from b2mount.core.errors import B2MountError, KeyExpired, KeyRejected, KeyRevoked
 from b2mount.core.grant import Grant
-from b2mount.core.replies import failure_behind
+from b2mount.core.replies import Reply, failure_behind
 
 log = logging.getLogger("b2mount.store")
 
@@ -137,11 +137,17 @@ class AccessKeeper:
 
     def _explain(self, error: B2MountError) -> B2MountError:
         """Say of a refused key whether its time was over, or whether it worked before."""
-        if not isinstance(error, KeyRejected) or self._access is None:
+        if not isinstance(error, KeyRejected) or self._access is None or _is_about_account(error):
             return error
         if self._access.grant.has_expired(self._now_ms() + CLOCK_SLACK_MS):
             return _like(error, KeyExpired, "the application key has expired")
         return _like(error, KeyRevoked, "the application key worked before, and was deleted or replaced")
+
+
+def _is_about_account(error: B2MountError) -> bool:
+    """Say whether B2 knew the key and serves the account no more: 403 (docs, b2_authorize_account)."""
+    failure = failure_behind(error)
+    return failure is not None and isinstance(failure.answer, Reply) and failure.answer.status == 403
 
 
 def _like(error: B2MountError, kind: type[B2MountError], words: str) -> B2MountError:

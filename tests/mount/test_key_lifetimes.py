@@ -115,6 +115,20 @@ def test_a_deleted_key_answers_ekeyrevoked_until_another_is_loaded(keyed: Keyed,
         assert mount.stop() == 0, mount.log()
 
 
+def test_an_account_that_b2_serves_no_more_answers_ekeyrejected(keyed: Keyed, bucket: str) -> None:
+    emulator = keyed.emulator
+    with keyed.mount(emulator.create_key(list(ALL), [bucket])) as mount:
+        os.listdir(mount.path)
+        emulator.fault(call="b2_authorize_account", kind="status", status=403, code="forbidden", times=-1)
+        emulator.expire_tokens("all")
+        with refused(errno.EKEYREJECTED):
+            os.listdir(mount.path)
+        assert "B2 does not serve this account" in mount.status()["key"]["warning"]
+        emulator.clear_faults()
+        assert mount.ask("reload").returncode == 0
+        os.listdir(mount.path)
+
+
 def test_changes_made_before_the_key_was_deleted_are_sent_with_the_next(keyed: Keyed, bucket: str) -> None:
     emulator = keyed.emulator
     emulator.upload(bucket, "removed", b"x")
