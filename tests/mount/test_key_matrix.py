@@ -39,6 +39,7 @@ LOOKED_UP_FIRST = {
     Operation.SET_RETENTION,
     Operation.SET_LEGAL_HOLD,
 }
+TELLING = ("everything", "no deleteFiles", "no listFiles", "write only")  # differ in how they delete for good
 # B2 would do these without writeFiles; the mount as a whole is read-only without it.
 NO_WRITE_FOR_B2 = {Operation.HARD_DELETE, Operation.SET_RETENTION, Operation.SET_LEGAL_HOLD}
 ASKED: list[Operation] = [
@@ -321,7 +322,9 @@ def is_look(call: str) -> bool:
     return call in ("b2_list_file_names", "b2_download_file_by_name", "b2_get_file_info", "b2_list_buckets")
 
 
-@pytest.mark.parametrize("kind", ["everything", "no deleteFiles", "no listFiles", "write only"])
+@pytest.mark.parametrize(
+    "kind", [kind if kind in TELLING else pytest.param(kind, marks=pytest.mark.slow) for kind in KEY_SETS]
+)
 def test_hard_deletion_follows_the_table(emulator: Emulator, locking: str, tmp_path: Path, kind: str) -> None:
     capabilities = KEY_SETS[kind]
     key = emulator.create_key(capabilities, [locking], PREFIX)

@@ -3,6 +3,7 @@
 import errno
 import re
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from b2mount.core.access import table_rows
@@ -42,9 +43,9 @@ def generated(page: str) -> dict[str, str]:
     return {name: text.strip() for name, text in found}
 
 
-def renewed(page: str) -> str:
+def renewed(page: str, tables: Mapping[str, Callable[[], str]] = TABLES) -> str:
     """Return the page with every table as the code has it."""
-    for name, table in TABLES.items():
+    for name, table in tables.items():
         between = f"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
         page = re.sub(between, rf"\1\n{table()}\n\n\2", page, flags=re.DOTALL)
     return page
