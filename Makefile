@@ -5,6 +5,7 @@ SHELL = /bin/sh
 VENV ?= .venv
 MOUNTPOINT ?=
 TESTFLAGS ?=
+WORKERS ?= 3
 export VENV PYTHON
 export PATH := $(PATH):/usr/sbin:/sbin# an ordinary user's may lack them, and logrotate lies there
 
@@ -23,7 +24,7 @@ help:
 	@echo 'make clean      remove what make made, .venv included'
 	@echo
 	@echo 'PYTHON=python3.12       another interpreter        VENV=DIR  another virtual environment'
-	@echo 'TESTFLAGS="-k WORD -x"  more words for pytest      MOUNTPOINT=DIR  where the demo is mounted'
+	@echo 'TESTFLAGS="-k WORD -x"  more words for pytest  WORKERS=N  tests at once  MOUNTPOINT=DIR  where the demo is mounted'
 
 demo:
 	@scripts/bootstrap.sh demo
@@ -34,7 +35,7 @@ demo-stop:
 
 test:
 	@scripts/bootstrap.sh test
-	$(PY) -m pytest -m 'not slow' $(TESTFLAGS)
+	$(PY) -m pytest -n $(WORKERS) -m 'not slow' $(TESTFLAGS)
 
 lint:
 	@scripts/bootstrap.sh lint

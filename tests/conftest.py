@@ -2,6 +2,8 @@
 
 import importlib.util
 
+from hypothesis import settings
+
 _FIXTURES = "tests.support.fixtures"
 
 
@@ -11,5 +13,8 @@ def _exists(module: str) -> bool:
     except ModuleNotFoundError:  # the package that would hold it is not there either
         return False
 
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 pytest_plugins = [_FIXTURES] if _exists(_FIXTURES) else []
