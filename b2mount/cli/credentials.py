@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from b2mount.cli.report import Exit, Failure, say_warning
+from b2mount.cli.units import show_count
 from b2mount.core.credentials import Credentials, CredentialsError, make_credentials
 from b2mount.core.endpoints import remarks_on_endpoint
 from b2mount.core.errors import B2MountError, KeyRejected
@@ -26,6 +27,11 @@ SYSTEM_PROFILES = Path("/etc/b2mount")
 DEFAULT_PROFILE = "default"
 FORMATS_HINT = (
     "it holds two lines (key ID, key), or B2_APPLICATION_KEY_ID=… and B2_APPLICATION_KEY=…, or TOML"
+)
+# B2 answers alike to a wrong secret and to a key that is gone, so neither can be ruled out.
+REJECTED_HINTS = (
+    "the key may have expired or been deleted: if so, make a new one",
+    "or its secret is wrong: copy the key again; B2 shows it once, when the key is made",
 )
 
 
@@ -68,9 +74,12 @@ def find_credentials(search: Search) -> Credentials:
 def explain_refusal(error: B2MountError, credentials: Credentials, endpoint: str | None = None) -> Failure:
     """Say why B2 may have refused the credentials, judging by their shape and by where they were asked."""
     suspicions = [remark for remark in credentials.remarks if remark.is_suspicion]
+    is_well_formed = not suspicions
     if isinstance(error, KeyRejected):
         suspicions += remarks_on_endpoint(endpoint, credentials.key_id)
     hints = [line for remark in suspicions for line in (f"it seems that {remark.message}", remark.hint)]
+    if is_well_formed and isinstance(error, KeyRejected):
+        hints += REJECTED_HINTS
     hints.append(f"key ID {credentials.shown_id} came from {credentials.source}")
     first, *rest = str(error).splitlines() or [type(error).__name__]
     return Failure(first, *rest, *hints, status=Exit.CREDENTIALS)
@@ -171,7 +180,7 @@ def _parse_file(path: Path, source: str) -> Credentials:
                 return _make(named[pair[0]], named[pair[1]], source)
         raise Failure(f"{path} names no key", FORMATS_HINT, status=Exit.CREDENTIALS)
     if len(lines) != 2:
-        found = "is empty" if not lines else f"holds {len(lines)} lines"
+        found = "is empty" if not lines else f"holds {show_count(len(lines), 'line')}"
         raise Failure(f"{path} {found}, not a key ID and a key", FORMATS_HINT, status=Exit.CREDENTIALS)
     return _make(lines[0], lines[1], source)
 

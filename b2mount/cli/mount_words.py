@@ -20,7 +20,9 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 def parse_endpoint(text: str) -> str:
     """Check a base URL; http:// only on this machine, since the key would cross the network in clear."""
-    url = urlsplit(text if "//" in text else f"https://{text}")
+    if text and "://" not in text:
+        raise ValueError(f"{text!r} has no scheme; say http:// or https:// (http:// on this machine alone)")
+    url = urlsplit(text)
     if url.scheme not in ("http", "https") or not url.hostname or url.query or url.username:
         raise ValueError(f"{text!r} is not a base URL; write https://HOST[:PORT]")
     if url.scheme == "http" and not _is_loopback(url.hostname):

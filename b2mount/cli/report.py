@@ -68,10 +68,7 @@ def status_of(action: Callable[[], int | None]) -> int:
             say_hint(hint)
         return failure.status
     except click.UsageError as error:
-        say_error(error.format_message().rstrip("."))
-        command = error.ctx.command_path if error.ctx else "b2mount"
-        say_hint(f"{command} --help shows what can be said")
-        return Exit.USAGE
+        return _report_usage(error)
     except click.ClickException as error:
         say_error(error.format_message())
         return error.exit_code
@@ -80,6 +77,17 @@ def status_of(action: Callable[[], int | None]) -> int:
     except (KeyboardInterrupt, click.Abort):
         sys.stderr.write("\n")
         return 130  # 128 + SIGINT, as shells count
+
+
+def _report_usage(error: click.UsageError) -> int:
+    """Print what was wrong with the words; of a command that got none, its help."""
+    if error.ctx is not None and error.message == error.ctx.get_help():
+        click.echo(error.message, err=True)
+        return Exit.USAGE
+    say_error(error.format_message().rstrip("."))
+    command = error.ctx.command_path if error.ctx else "b2mount"
+    say_hint(f"{command} --help shows what can be said")
+    return Exit.USAGE
 
 
 def _report_b2mount_error(error: B2MountError) -> int:

@@ -137,6 +137,24 @@ def test_a_mistake_of_shape_is_named_with_what_to_do(
     assert lines[1:3] == [f"b2mount: hint: it seems that {suspicion}", f"b2mount: hint: {advice}"]
 
 
+def test_a_well_formed_key_that_is_refused_may_be_gone_or_copied_wrong(
+    shell: Shell, emulator: Emulator, bucket: str
+) -> None:
+    key_id, key = emulator.create_key(READ_WRITE, [bucket])
+    wrong = key[:-1] + ("x" if key[-1] != "x" else "y")
+    status, lines = check(shell, emulator.url, (key_id, wrong))
+    assert status == 3
+    assert lines[3:5] == [
+        "b2mount: hint: the key may have expired or been deleted: if so, make a new one",
+        "b2mount: hint: or its secret is wrong: copy the key again; B2 shows it once, when the key is made",
+    ]
+
+
+def test_a_key_of_wrong_shape_is_told_of_that_alone(shell: Shell, emulator: Emulator) -> None:
+    _, lines = check(shell, emulator.url, (KEY_ID, KEY[:-4]))
+    assert not any("may have expired" in line for line in lines)
+
+
 def test_an_s3_address_is_recognised() -> None:
     from b2mount.core.endpoints import remarks_on_endpoint
 

@@ -176,7 +176,7 @@ def test_a_profile_name_cannot_leave_its_directory(home: Path, name: str) -> Non
     ("text", "message"),
     [
         ("", "is empty, not a key ID and a key"),
-        (f"{KEY}\n", "holds 1 lines, not a key ID and a key"),
+        (f"{KEY}\n", "holds 1 line, not a key ID and a key"),
         ("a\nb\nc\n", "holds 3 lines, not a key ID and a key"),
         ("FOO=bar\n", "names no key"),
         (f'key_id = "x"\nkey = "{KEY}\n', "is not TOML (at line 2, column 39)"),

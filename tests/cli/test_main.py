@@ -122,6 +122,22 @@ def test_an_endpoint_in_the_environment_is_checked_too(shell: Shell) -> None:
     assert done.stderr.startswith("b2mount: error: $B2MOUNT_ENDPOINT: 'ftp://x' is not a base URL")
 
 
+def test_an_endpoint_in_the_environment_without_a_scheme_is_told_so(shell: Shell) -> None:
+    done = shell.run("check", env={"B2MOUNT_ENDPOINT": "127.0.0.1:18080"})
+    assert done.returncode == 2
+    assert done.stderr == (
+        "b2mount: error: $B2MOUNT_ENDPOINT: '127.0.0.1:18080' has no scheme; say http:// or https:// "
+        "(http:// on this machine alone)\n"
+    )
+
+
+@pytest.mark.parametrize("words", [(), ("keys",)])
+def test_a_command_without_its_verb_shows_its_help(shell: Shell, words: tuple[str, ...]) -> None:
+    done = shell.run(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == shell.run(*words, "--help").stdout
+
+
 def test_each_kind_of_end_has_its_status(capsys: pytest.CaptureFixture[str]) -> None:
     def end(error: BaseException) -> int:
         def action() -> int:

@@ -141,8 +141,10 @@ def test_endpoints_are_base_urls(url: str) -> None:
     assert parse_endpoint(url + "/") == url
 
 
-def test_an_endpoint_without_a_scheme_is_encrypted() -> None:
-    assert parse_endpoint("api.example.org") == "https://api.example.org"
+@pytest.mark.parametrize("text", ["127.0.0.1:18080", "api.example.org", "localhost", "//host"])
+def test_an_endpoint_without_a_scheme_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="has no scheme; say http:// or https://"):
+        parse_endpoint(text)
 
 
 def test_a_key_is_never_sent_unencrypted_over_a_network() -> None:
