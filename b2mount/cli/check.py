@@ -13,14 +13,14 @@ import click
 
 from b2mount.cli import units
 from b2mount.cli.credentials import Search, explain_refusal, find_credentials
-from b2mount.cli.findings import Findings, describe_kind, describe_root
+from b2mount.cli.findings import Findings, describe_access, describe_kind, describe_root
 from b2mount.cli.mount import read_endpoint
 from b2mount.cli.mount_words import parse_endpoint, parse_path
 from b2mount.cli.report import Exit, Failure, printable, say_hint, say_warning
 from b2mount.core.credentials import Credentials
 from b2mount.core.endpoints import remarks_on_endpoint
 from b2mount.core.errors import B2MountError, KeyExpired, KeyRejected, KeyRevoked
-from b2mount.core.grant import Capability, Grant
+from b2mount.core.grant import Grant
 from b2mount.core.scope import Scope, ScopeError, Source, parse_source, resolve_scope
 
 IO_TIMEOUT = 20.0  # seconds; somebody sits and waits
@@ -136,8 +136,6 @@ def _ask_b2(
         if scope.buckets is not None and all(bucket.bucket_id for bucket in scope.buckets):
             return tuple(bucket.name for bucket in scope.buckets)
         wanted = scope.single.name if scope.single else None
-        if not grant.has(Capability.LIST_BUCKETS):
-            return None if wanted is None else (wanted,)
         names = tuple(row.name for row in await store.list_buckets(name=wanted))
         if wanted is not None and not names:
             raise ScopeError(
@@ -171,7 +169,8 @@ def describe(findings: Findings) -> Iterator[str]:
     yield f"ends:     {'never' if grant.expires_ms is None else _moment(grant.expires_ms)}"
     yield f"may:      {' '.join(findings.capability_names()) or 'nothing'}"
     yield f"root:     {describe_root(findings.scope)}"
-    yield f"access:   {'read-only' if findings.is_read_only else 'read and write'}"
+    access = describe_access(findings.capability_names(), read_only=findings.is_read_only)
+    yield f"access:   {access}"
     yield ""
     for verdict in findings.verdicts():
         answer = "yes" if verdict.errno_name is None else f"{verdict.errno_name:<11} {verdict.why}"

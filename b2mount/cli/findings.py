@@ -4,7 +4,7 @@ Pure: the grant and the clock come in; core/access.py and core/scope.py decide, 
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from b2mount.core.access import LookUpBy as By
@@ -136,10 +136,33 @@ def _remarks_on_rights(grant: Grant) -> Iterator[Remark]:
             "this is a drop box: the key may write, but neither list nor read",
             "new files can be made; only those of this mount show, and none can be read back after close",
         )
+    if grant.has(Capability.LIST_FILES) and not grant.has(Capability.READ_FILES):
+        yield Remark(
+            "files cannot be read: the key lacks readFiles",
+            "their names, sizes and times show; opening one for reading gives EACCES",
+        )
     if grant.has(Capability.WRITE_FILES) and not grant.has(Capability.DELETE_FILES):
         yield Remark(
             "the key lacks deleteFiles", "removing hides files; their versions stay and are paid for"
         )
+
+
+_ACCESS = {  # may list, read, write
+    (True, True, True): "read and write",
+    (True, True, False): "read-only",
+    (True, False, True): "list and write, no reading",
+    (True, False, False): "list only, no reading",
+    (False, True, True): "read and write by full names, no listing",
+    (False, True, False): "read-only, by full names, no listing",
+    (False, False, True): "write only",
+    (False, False, False): "none",
+}
+
+
+def describe_access(capabilities: Collection[str], *, read_only: bool) -> str:
+    """Say in words what a mount lets do, by its key's capabilities in B2's spelling."""
+    may_list, may_read = "listFiles" in capabilities, "readFiles" in capabilities
+    return _ACCESS[may_list, may_read, not read_only and "writeFiles" in capabilities]
 
 
 def describe_skew(seconds: float) -> str:

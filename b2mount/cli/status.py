@@ -10,6 +10,7 @@ import click
 
 from b2mount.cli import units
 from b2mount.cli.control import ask_once
+from b2mount.cli.findings import describe_access
 from b2mount.cli.mount_words import parse_path
 from b2mount.cli.report import printable
 
@@ -59,9 +60,10 @@ def _describe_mount(facts: Facts) -> Iterator[str]:
         yield _row("root", directory)
     if prefix := scope.get("prefix"):
         yield _row("prefix", prefix)
+    capabilities = scope.get("capabilities") or []
     if "read_only" in scope:
-        yield _row("access", "read-only" if scope["read_only"] else "read and write")
-    if capabilities := scope.get("capabilities"):
+        yield _row("access", describe_access(capabilities, read_only=scope["read_only"]))
+    if capabilities:
         yield _row("key may", " ".join(capabilities))
     if expires_ms := (facts.get("key") or {}).get("expires_ms"):
         yield _row("key ends", _moment(expires_ms))

@@ -89,6 +89,27 @@ def test_a_drop_box_is_recognised(checker: Checker, emulator: Emulator, bucket: 
     assert "this is a drop box: the key may write, but neither list nor read" in messages
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "access"),
+    [
+        (READ_ONLY, "read-only"),
+        (["listFiles"], "list only, no reading"),
+        (["listFiles", "writeFiles"], "list and write, no reading"),
+        (["readFiles", "writeFiles"], "read and write by full names, no listing"),
+        (["readFiles"], "read-only, by full names, no listing"),
+        (["writeFiles"], "write only"),
+    ],
+)
+def test_the_access_is_told_as_the_rights_make_it(
+    checker: Checker, emulator: Emulator, bucket: str, capabilities: list[str], access: str
+) -> None:
+    status, stdout, stderr = checker.run(*emulator.create_key(capabilities, [bucket]))
+    assert status == 0
+    assert f"access:   {access}" in stdout.splitlines()
+    is_told = "b2mount: warning: files cannot be read: the key lacks readFiles" in stderr
+    assert is_told is ("listFiles" in capabilities and "readFiles" not in capabilities)
+
+
 def test_several_buckets_are_named(checker: Checker, emulator: Emulator, bucket: str) -> None:
     emulator.create_bucket("another-" + bucket)
     findings = checker.findings(*emulator.create_key(READ_WRITE, [bucket, "another-" + bucket]))
