@@ -71,9 +71,7 @@ def run(
     *find_credentials* reads the credentials anew, for `b2mount reload`. Raises B2MountError where the mount
     cannot begin: credentials, scope, state directory.
     """
-    logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="b2mount: %(levelname)s: %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format=_log_format(options.mountpoint))
     _raise_file_limit()
     try:
         return trio.run(functools.partial(_main, options, credentials, on_ready, find_credentials))
@@ -87,6 +85,15 @@ def _one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+def _log_format(mountpoint: Path) -> str:
+    """Return the form of a line: with time, process and mount point where it goes to a file."""
+    plain = "b2mount: %(levelname)s: %(name)s: %(message)s"
+    if sys.stderr.isatty() or "JOURNAL_STREAM" in os.environ:  # the journal notes both by itself
+        return plain
+    where = str(mountpoint).replace("%", "%%")
+    return f"%(asctime)s [%(process)d {where}] {plain}"
 
 
 def _raise_file_limit() -> None:
@@ -226,7 +233,8 @@ class _Mount:
                 if self._signals > 1 and number == signal.SIGINT:
                     self.left_at_once = True
                     self._leave.cancel()
-                log.info("%s: sending what is pending, then unmounting", signal.Signals(number).name)
+                again = "; a second Ctrl-C leaves at once, the rest safe" if number == signal.SIGINT else ""
+                log.info("%s: sending what is pending, then unmounting%s", signal.Signals(number).name, again)
                 self._ending.set()
 
     async def _reload_key(self) -> None:

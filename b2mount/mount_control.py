@@ -18,6 +18,7 @@ from b2mount.core.errors import B2MountError
 from b2mount.core.grant import B2_NAMES
 from b2mount.journal.ops import State
 from b2mount.journal.uploader import Failure
+from b2mount.mount_busy import programs_using
 from b2mount.mount_key import KeyKeeper
 from b2mount.mount_world import Mounted
 
@@ -114,12 +115,35 @@ class ControlServer:
         await _send(stream, _flushed(failures))
 
     async def _answer_unmount(self, request: Answer, stream: trio.SocketStream) -> None:
+        force = bool(request.get("force"))
+        if not force and await self._tell_if_busy(stream):
+            return
         failures = await self._flush(request, stream)
-        if failures and not request.get("force"):
+        if failures and not force:
             await _send(stream, _flushed(failures))
+            return
+        if not force and await self._tell_if_busy(stream):
             return
         await _send(stream, {**_flushed(failures), "ok": True})
         self._unmount()
+
+    async def _tell_if_busy(self, stream: trio.SocketStream) -> bool:
+        """Refuse to unmount under running programs, as umount(8) does."""
+        mountpoint = self._mounted.options.mountpoint
+        users = await trio.to_thread.run_sync(programs_using, mountpoint)
+        if not users:
+            return False
+        shown = ", ".join(f"{name} (process {pid})" for pid, name in users[:5])
+        more = f" and {len(users) - 5} more" if len(users) > 5 else ""
+        await _send(
+            stream,
+            {
+                "done": True,
+                "error": f"{mountpoint} is busy: {shown}{more} use it",
+                "hint": "end them, or cut them off: b2mount unmount --force",
+            },
+        )
+        return True
 
     async def _flush(self, request: Answer, stream: trio.SocketStream) -> list[Failure]:
         """Send everything, telling how much is left; at most for the time that was asked for."""

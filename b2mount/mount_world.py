@@ -21,7 +21,14 @@ from b2mount.core.grant import Capability, Grant
 from b2mount.core.options import MountOptions
 from b2mount.core.places import Places, choose_places
 from b2mount.core.posix import INFO_LIMIT_LOCKED
-from b2mount.core.scope import Scope, ScopeError, parse_source, resolve_scope, scope_id
+from b2mount.core.scope import (
+    Scope,
+    ScopeError,
+    demand_findable,
+    parse_source,
+    resolve_scope,
+    scope_id,
+)
 from b2mount.fs.filesystem import FileSystem
 from b2mount.fs.nodes import Nodes
 from b2mount.fs.overlay import Mark, Overlay
@@ -66,11 +73,7 @@ async def find_scope(store: Store, grant: Grant, source: str | None) -> Scope:
     if scope.single is None or scope.single.bucket_id is not None:
         return scope
     name = scope.single.name
-    if not grant.has(Capability.LIST_BUCKETS):
-        raise ScopeError(
-            f"the ID of bucket {name!r} cannot be found out: the key lacks listBuckets",
-            "use a key that is limited to the bucket, or one with listBuckets",
-        )
+    demand_findable(grant, name)
     rows = [row for row in await store.list_buckets(name=name) if row.name == name]
     if not rows:
         raise NoSuchFile(f"the account has no bucket {name!r}, or the key may not see it")
@@ -190,6 +193,10 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
 
     def on_done(op: Op, version: FileVersion | None) -> None:
         tree.forget_head(op.bucket_id, op.name)
+        if op.recovered and mounted.journal.queue.tail(op.bucket_id, op.name) is None:
+            # What an earlier life sent may have been changed by others since: B2 tells.
+            overlay.drop(op.bucket_id, op.name)
+            world.listings.forget(op.bucket_id, next(parents(op.name)))
         overlay.settle(op.bucket_id, op.name)
 
     def on_refused(op: Op, error: B2MountError) -> bool:

@@ -43,7 +43,8 @@ CREATE TABLE IF NOT EXISTS ops (
     info TEXT,                    -- JSON; attributes included
     is_directory INTEGER,
     content_type TEXT,
-    large_id TEXT                 -- an unfinished large file that an attempt began
+    large_id TEXT,                -- an unfinished large file that an attempt began
+    promised_ms INTEGER           -- when the put was promised, by the local clock
 );
 CREATE TABLE IF NOT EXISTS gone (  -- directories removed here whose names B2 may show for a while
     bucket_id TEXT NOT NULL,
@@ -54,8 +55,8 @@ CREATE TABLE IF NOT EXISTS gone (  -- directories removed here whose names B2 ma
 
 _UPSERT = """
 INSERT OR REPLACE INTO ops (id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled,
-                            base, base_op, info, is_directory, content_type, large_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                            base, base_op, info, is_directory, content_type, large_id, promised_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 T = TypeVar("T")
@@ -186,7 +187,7 @@ class Database:
         """
         columns = (
             "id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled, "
-            "base, base_op, info, is_directory, content_type, large_id"
+            "base, base_op, info, is_directory, content_type, large_id, promised_ms"
         )
         rows = self._guard(
             lambda: self._db.execute(f"SELECT {columns} FROM ops ORDER BY ordering").fetchall()
@@ -229,7 +230,7 @@ def _row(op: Op) -> tuple[Any, ...]:
     )
     draft = op.draft
     if draft is None:
-        return (*common, None, None, None, None, None, None, None, None)
+        return (*common, None, None, None, None, None, None, None, None, op.promised_ms)
     base = draft.resolve_base()
     return (
         *common,
@@ -241,6 +242,7 @@ def _row(op: Op) -> tuple[Any, ...]:
         int(op.name.endswith("/.bzEmpty") or op.name == ".bzEmpty"),
         draft.content_type,
         op.large_id,
+        op.promised_ms,
     )
 
 
@@ -263,8 +265,10 @@ def _op(row: tuple[Any, ...], draft: Draft | None) -> Op:
     op = Op(row[0], Kind(row[2]), row[3], row[4], draft=draft)
     op.order = row[1]
     op.after = set(json.loads(row[5]))
-    op.sent_before = op.recovered = bool(row[6])
+    op.sent_before = bool(row[6])
+    op.recovered = True
     op.large_id = row[15]
+    op.promised_ms = row[16] or 0
     return op
 
 

@@ -5,17 +5,19 @@ to its caller only after that. Later changes of a name take the place of earlier
 nothing else builds on them. Knows names and drafts; knows neither inodes nor listings.
 """
 
+import contextlib
 import fcntl
 import functools
 import itertools
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 import trio
 
-from b2mount.core.errors import B2MountError, LocalStorageError
+from b2mount.core.errors import B2MountError, LocalStorageError, OutOfSpace
 from b2mount.core.posix import Attributes
 from b2mount.journal.database import Database
 from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft, Spool, local_error
@@ -170,6 +172,7 @@ class Journal:
         draft.settle_mtime()
         draft.frozen = True
         op = Op(draft.id, Kind.PUT, bucket_id, name, draft=draft)
+        op.promised_ms = time.time_ns() // 1_000_000
         op.after = {other.id for other in after}
         heirs = self._supersede(bucket_id, name, op, sparing=draft.resolve_base())
         self.queue.add(op)
@@ -288,13 +291,20 @@ class Journal:
         await self.database.commit()
 
     async def commit(self) -> None:
-        """Return when every change made so far survives a crash. Raises OutOfSpace, LocalStorageError."""
+        """Return when every change made so far survives a crash: it is in the journal, or else in B2.
+
+        Where the disk is full, what the journal cannot take is sent at once, and waited for: so removing
+        works on a full disk. Raises OutOfSpace, LocalStorageError where neither has it.
+        """
         garbage, self._garbage = self._garbage, []
         try:
             await self.database.commit()
-        except B2MountError:
+        except B2MountError as exc:
             self._garbage[:0] = garbage  # a crash now would find their rows
-            raise
+            if not isinstance(exc, OutOfSpace) or await self.uploader.wait_all():
+                raise
+            log.warning("%s; what was changed is in B2 already", exc)
+            return
         for spool in garbage:
             spool.remove()
 
@@ -323,8 +333,13 @@ def _lock(directory: Path) -> int:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
+        holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
         os.close(fd)
-        raise LocalStorageError(f"another mount of the same scope is using {directory}") from exc
+        process = f" (process {holder})" if holder else ""
+        raise LocalStorageError(f"another mount of the same scope is using {directory}{process}") from exc
+    with contextlib.suppress(OSError):  # only told to people; a full disk is no reason to refuse
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
 
 

@@ -49,6 +49,7 @@ class Op:
         "large_id",
         "name",
         "order",
+        "promised_ms",
         "recovered",
         "refused",
         "sent_before",
@@ -72,7 +73,8 @@ class Op:
         self.error: B2MountError | None = None  # of the last attempt
         self.failed_for_good = False  # B2 refused: waiting for a person, tried again now and then
         self.large_id: str | None = None  # an unfinished large file that an attempt began
-        self.recovered = False  # left by an earlier life, in the middle of an attempt
+        self.recovered = False  # left by an earlier life: B2 may have it already
+        self.promised_ms = 0  # when it was promised: milliseconds since the epoch, local clock
         self.refused = False  # given up: B2 will not do it, and it was undone here
         self.sent_before = False  # an attempt began in an earlier life: B2 may have it already
         self.successor: Op | None = None  # what took its place

@@ -23,6 +23,8 @@ from b2mount.journal.large import LargeFiles, Note
 from b2mount.journal.ops import Kind, Op
 from b2mount.store.store import Action, Body, FileVersion, Store
 
+VERSIONS_LOOKED_AT = 1000  # of a name, the newest first: one class C transaction
+CLOCK_SLACK_MS = 2000  # some of B2's upload times are cut to seconds
 LARGE_FILE_SHA1 = (
     "large_file_sha1"  # Backblaze docs, "Large Files": a whole file's SHA-1, told by its uploader
 )
@@ -146,22 +148,35 @@ class Sender:
         return with_sha1 if header_bytes(with_sha1, op.name) <= limit else info
 
     async def _sent_before(self, op: Op, draft: Draft, base: FileVersion | None) -> FileVersion | None:
-        """Return the newest version of the name if an attempt before a crash made it of this very draft."""
+        """Return the version that an earlier life made of this very draft, if it did before it ended.
+
+        It need not be the newest any more: where the journal could not say that it was sent (a full disk),
+        the name may have been removed or written again since.
+        """
         if not op.recovered or not self._store.grant.has(Capability.LIST_FILES):
             return None
-        page = await self._store.list_names(op.bucket_id, op.name, limit=1)
-        newest = page.rows[0] if page.rows else None
-        if newest is None or newest.name != op.name or newest.size != draft.size or newest.sha1 is None:
-            return None
-        if _without_sha1(newest.info) != _without_sha1(self._info(op, draft)):
+        expected = _without_sha1(self._info(op, draft))
+        page = await self._store.list_versions(op.bucket_id, op.name, start=op.name, limit=VERSIONS_LOOKED_AT)
+        alike = [
+            row
+            for row in page.rows
+            if row.name == op.name
+            and row.action is Action.UPLOAD
+            and row.size == draft.size
+            and row.sha1 is not None
+            and row.uploaded_ms >= op.promised_ms - CLOCK_SLACK_MS
+            and _without_sha1(row.info) == expected
+        ]
+        if not alike:
             return None
         if draft.only_metadata and base is not None:
-            return newest if newest.sha1 == base.sha1 and newest.file_id != base.file_id else None
-        if draft.extents.needs_base:
+            sha1 = base.sha1
+        elif draft.extents.needs_base:
             return None  # made again, for want of a checksum to compare
-        body = await self._body(draft, base, 0, draft.size)
-        sha1 = await trio.to_thread.run_sync(sha1_of, body)
-        return newest if newest.sha1 == sha1 else None
+        else:
+            body = await self._body(draft, base, 0, draft.size)
+            sha1 = await trio.to_thread.run_sync(sha1_of, body)
+        return next((row for row in alike if row.sha1 == sha1), None)
 
     async def abandon(self, file_id: str) -> None:
         """Cancel an unfinished large file whose operation was dropped."""
