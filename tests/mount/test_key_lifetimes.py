@@ -232,7 +232,7 @@ def test_a_key_file_that_makes_no_sense_is_refused(keyed: Keyed, bucket: str) ->
         keyed.file.write_text("one line\n")
         done = mount.ask("reload")
         assert done.returncode == 1
-        assert f"{keyed.file} holds 1 lines, not a key ID and a key" in done.stderr
+        assert f"{keyed.file} holds 1 line, not a key ID and a key" in done.stderr
         keyed.write(("0" * 25, "K000" + "x" * 27))
         done = mount.ask("reload")
         assert done.returncode == 1
