@@ -16,12 +16,20 @@ from b2mount.cli.credentials import Search, explain_refusal, find_credentials
 from b2mount.cli.findings import Findings, describe_access, describe_kind, describe_root
 from b2mount.cli.mount import read_endpoint
 from b2mount.cli.mount_words import parse_endpoint, parse_path
+from b2mount.cli.reach import hints_on_reach
 from b2mount.cli.report import Exit, Failure, printable, say_hint, say_warning
 from b2mount.core.credentials import Credentials
 from b2mount.core.endpoints import remarks_on_endpoint
 from b2mount.core.errors import B2MountError, KeyExpired, KeyRejected, KeyRevoked
 from b2mount.core.grant import Grant
-from b2mount.core.scope import Scope, ScopeError, Source, parse_source, resolve_scope
+from b2mount.core.scope import (
+    Scope,
+    ScopeError,
+    Source,
+    demand_findable,
+    parse_source,
+    resolve_scope,
+)
 
 IO_TIMEOUT = 20.0  # seconds; somebody sits and waits
 
@@ -98,7 +106,7 @@ def _explain(error: B2MountError | Failure, credentials: Credentials | None, end
     assert credentials is not None
     if isinstance(error, (KeyRejected, KeyExpired, KeyRevoked, ScopeError)):
         return explain_refusal(error, credentials, endpoint)
-    hints = [
+    hints = hints_on_reach(error, endpoint) or [
         line
         for remark in remarks_on_endpoint(endpoint, credentials.key_id)
         for line in (f"it may be that {remark.message}", remark.hint)
@@ -136,6 +144,8 @@ def _ask_b2(
         if scope.buckets is not None and all(bucket.bucket_id for bucket in scope.buckets):
             return tuple(bucket.name for bucket in scope.buckets)
         wanted = scope.single.name if scope.single else None
+        if wanted is not None:
+            demand_findable(grant, wanted)
         names = tuple(row.name for row in await store.list_buckets(name=wanted))
         if wanted is not None and not names:
             raise ScopeError(

@@ -135,7 +135,7 @@ def resolve_scope(grant: Grant, source: Source | None) -> Scope:
         if not grant.has(Capability.LIST_BUCKETS):
             raise ScopeError(
                 "the key is for all buckets, but may not list them (it lacks listBuckets)",
-                "name one: b2mount mount BUCKET MOUNTPOINT, or use a key with listBuckets",
+                "use a key with listBuckets, or one that is limited to a bucket",
             )
         return Scope(None, "", grant.prefix, None)
     alive, gone = _known_buckets(grant.buckets)
@@ -168,6 +168,15 @@ def _pick_bucket(grant: Grant, name: str) -> RootBucket:
             "use a key for that bucket alone, or one with listBuckets; it covers all buckets",
         )
     return RootBucket(None, name)
+
+
+def demand_findable(grant: Grant, bucket: str) -> None:
+    """Raise ScopeError where the ID of a bucket that SOURCE names is not told and cannot be asked for."""
+    if not grant.has(Capability.LIST_BUCKETS):
+        raise ScopeError(
+            f"the ID of bucket {bucket!r} cannot be found out: the key lacks listBuckets",
+            "use a key that is limited to the bucket, or one with listBuckets",
+        )
 
 
 def _known_buckets(allowed: Sequence[AllowedBucket]) -> tuple[tuple[RootBucket, ...], tuple[str, ...]]:

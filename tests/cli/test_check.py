@@ -160,12 +160,17 @@ def test_a_key_without_listBuckets_asks_for_no_listing_of_buckets(
     assert calls == ["b2_authorize_account"]
 
 
-def test_an_account_wide_key_that_may_not_list_buckets_needs_source(
+def test_an_account_wide_key_that_may_not_list_buckets_is_as_useless_as_to_mount(
     checker: Checker, emulator: Emulator, bucket: str
 ) -> None:
     key_id, key = emulator.create_key(["listFiles", "readFiles"])
     assert checker.run(key_id, key)[0] == 3
-    assert checker.findings(key_id, key, bucket)["buckets"] == [bucket]
+    status, _, stderr = checker.run(key_id, key, bucket)
+    assert status == 3
+    assert stderr[:2] == [
+        f"b2mount: error: the ID of bucket '{bucket}' cannot be found out: the key lacks listBuckets",
+        "b2mount: hint: use a key that is limited to the bucket, or one with listBuckets",
+    ]
 
 
 def test_a_key_that_ends_soon_is_warned_about(checker: Checker, emulator: Emulator, bucket: str) -> None:
