@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 
+from b2mount.core.credentials import make_credentials
 from b2mount.core.errors import B2MountError, B2Unavailable, KeyExpired, KeyRejected, KeyRevoked
 from b2mount.core.grant import Capability, Grant
 from b2mount.store.authorization import RENEW_SECONDS, Access, AccessKeeper
@@ -233,3 +234,52 @@ async def test_a_temporary_failure_is_shared_but_not_remembered(
     await all_at_once(5, ask)
     assert failures == ["no answer"] * 5
     assert await keeper.current() is good
+
+
+async def test_another_key_counts_at_once_even_while_the_old_one_is_being_renewed() -> None:
+    answered = trio.Event()
+    old, new = access(), access()
+
+    async def authorize() -> Access:
+        await answered.wait()
+        return old
+
+    keeper = AccessKeeper(authorize, now_ms=lambda: 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.renew, None)
+        await trio.testing.wait_all_tasks_blocked()
+        keeper.adopt(new)
+        assert await keeper.current() is new
+        answered.set()
+    assert keeper.latest is new
+
+
+async def test_another_key_ends_the_refusal_of_the_old_one() -> None:
+    async def refuse() -> Access:
+        raise KeyRejected("no")
+
+    keeper = AccessKeeper(refuse, now_ms=lambda: 0)
+    with pytest.raises(KeyRejected):
+        await keeper.current()
+    assert isinstance(keeper.refusal, KeyRejected)
+    new = access()
+    keeper.adopt(new)
+    assert keeper.refusal is None
+    assert await keeper.current() is new
+
+
+async def test_a_key_that_the_check_does_not_like_is_not_taken(
+    shop: Shop, emulator: Emulator, bucket: str
+) -> None:
+    store = shop.plain(emulator.create_key(READ_WRITE, [bucket]))
+    before = await store.authorize()
+
+    def dislike(grant: Grant) -> None:
+        raise KeyRejected("not this one")
+
+    other = make_credentials(*emulator.create_key(["listFiles"], [bucket]), "a test")
+    with pytest.raises(KeyRejected):
+        await store.caller.replace_key(other, dislike)
+    assert store.grant == before
+    await store.caller.replace_key(other, lambda grant: None)
+    assert store.grant.capabilities == Capability.LIST_FILES
