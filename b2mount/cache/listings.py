@@ -203,11 +203,16 @@ class Listings:
         """
         return min(self._calls.values(), default=math.inf)
 
-    def apply(self, bucket_id: str, name: str, version: FileVersion | None) -> None:
-        """Take note of an own change: *name* (a directory ends in `/`) now holds *version*, or nothing."""
+    def apply(
+        self, bucket_id: str, name: str, version: FileVersion | None, *, since: float = math.inf
+    ) -> None:
+        """Take note of an own change: *name* (a directory ends in `/`) holds *version*, or nothing, *since*.
+
+        A listing that was begun later tells of it, and maybe of what others did after it.
+        """
         directory = parent_of(name) or ""
         listing = self._cache.get((bucket_id, directory))
-        if listing is None:
+        if listing is None or listing.started > since:
             return
         key = name[len(directory) :]
         if key == PLACEHOLDER and (version is None or version.size == 0):

@@ -127,7 +127,7 @@ class Overlay:
         oldest = self._listings.oldest_call()
         spared = REMEMBERED if self._keeps() else 0
         while len(self._settled) > spared and self._settled[0][0] < oldest:
-            _, bucket_id, name, fact = self._settled.popleft()
+            since, bucket_id, name, fact = self._settled.popleft()
             directory, key = _split(name)
             facts = self._by_directory.get((bucket_id, directory), {})
             if facts.get(key) is fact and not self._is_pending(bucket_id, name):
@@ -137,7 +137,7 @@ class Overlay:
                     del self._by_directory[bucket_id, directory]
             elif name.endswith("/"):
                 continue  # changed again since; B2 tells nothing of a directory by itself
-            self._listings.apply(bucket_id, name, _as_row(name, fact))
+            self._listings.apply(bucket_id, name, _as_row(name, fact), since=since)
             if isinstance(fact, FileVersion):
                 self._is_told(bucket_id, name)
 

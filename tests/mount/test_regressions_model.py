@@ -115,3 +115,24 @@ def test_a_file_removed_before_its_last_change_is_sent_goes_from_b2_too(
         os.unlink(path)
         mount.flush()
         assert emulator.list_names(bucket) == []
+
+
+def test_a_strangers_change_shows_though_an_own_one_was_sent_during_a_listing(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    emulator.upload(bucket, "elsewhere/x", b"x")
+    with mounted(emulator, tmp_path, bucket, options=["--settle", "0", "--listing-ttl", "60"]) as mount:
+        os.listdir(mount.path)
+        emulator.fault(call="b2_list_file_names", kind="stall", seconds=2, times=1)
+        listing = threading.Thread(target=os.listdir, args=[mount.path / "elsewhere"])
+        listing.start()
+        while not any(rule["fired"] for rule in emulator.faults()):
+            pass
+        (mount.path / "own").write_bytes(b"own")
+        mount.flush()
+        assert listing.is_alive()
+        listing.join()
+        emulator.hide(bucket, "own")
+        assert mount.ask("refresh").returncode == 0
+        with pytest.raises(FileNotFoundError):
+            (mount.path / "own").stat()
