@@ -64,7 +64,6 @@ def survives(
     driver = new_driver(server, base, variant)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "dying"))
     monkeypatch.setenv("DIE_AT", str(die_at))
-    monkeypatch.setenv("DIE_COUNT", str(base / "count"))
     try:
         driver.mount.start()
         states = _run_until_death(driver)

@@ -1,7 +1,7 @@
 """Let a mount die by itself at its Nth step towards the journal or B2, where DIE_AT=N asks for it.
 
 Python loads this from PYTHONPATH at start. Each transaction of the journal and each changing call to B2
-counts twice: before and after it has taken effect. The count reached is kept in the file that DIE_COUNT names.
+counts twice: before and after it has taken effect.
 """
 
 import functools
@@ -21,7 +21,7 @@ CALLS = (
 )
 
 
-def arm(die_at: int, count_path: str) -> None:
+def arm(die_at: int) -> None:
     """Count steps from now on, and end without a word at step *die_at*."""
     from b2mount.journal.database import Database
     from b2mount.store.b2 import B2Store
@@ -31,8 +31,6 @@ def arm(die_at: int, count_path: str) -> None:
     def step() -> None:
         nonlocal steps
         steps += 1
-        with open(count_path, "w") as file:
-            file.write(str(steps))
         if steps == die_at:
             os._exit(9)
 
@@ -62,4 +60,4 @@ def arm(die_at: int, count_path: str) -> None:
 
 
 if "DIE_AT" in os.environ:
-    arm(int(os.environ["DIE_AT"]), os.environ["DIE_COUNT"])
+    arm(int(os.environ["DIE_AT"]))
