@@ -22,6 +22,7 @@ from b2mount.cli.mount_words import (
     parse_path,
 )
 from b2mount.cli.mountpoints import INSTALL_HINT, check_machine, check_mountpoint
+from b2mount.cli.reach import hints_on_reach
 from b2mount.cli.report import Exit, Failure
 from b2mount.core.credentials import Credentials
 from b2mount.core.errors import B2MountError, KeyExpired, KeyRejected, KeyRevoked
@@ -172,6 +173,11 @@ def _serve(
         )
     except (KeyRejected, KeyExpired, KeyRevoked) as error:
         raise explain_refusal(error, credentials, options.endpoint) from None
+    except B2MountError as error:
+        hints = hints_on_reach(error, options.endpoint)
+        if not hints:
+            raise
+        raise Failure(*str(error).splitlines(), *hints) from None
 
 
 def _say_ready(options: MountOptions) -> None:

@@ -31,9 +31,24 @@ def status(mountpoint: Path, as_json: bool) -> None:
     facts = ask_once(mountpoint, {"op": "status"}).get("status") or {}
     if as_json:
         click.echo(json.dumps(facts, indent=2))
-    else:
-        for line in describe(facts):
-            click.echo(printable(line))
+        return
+    for line in describe(facts):
+        click.echo(printable(line))
+    if log := find_log(facts.get("pid")):
+        click.echo(printable(_row("log", log)))
+
+
+def find_log(pid: Any) -> str | None:
+    """Say where the log of a mount's process goes; None where that cannot be seen from here."""
+    try:
+        if b"b2mount" not in Path(f"/proc/{pid}/cmdline").read_bytes():  # a process of another PID namespace
+            return None
+        target = str(Path(f"/proc/{pid}/fd/2").readlink())
+    except OSError:
+        return None
+    if target.startswith("socket:"):
+        return f"journalctl _PID={pid}"
+    return target if target.startswith("/") else None
 
 
 def describe(facts: Facts) -> Iterator[str]:
@@ -94,12 +109,17 @@ def show_pending(files: int, size_bytes: int) -> str:
     return f"{units.show_count(files, 'file')}, {units.show_size(size_bytes)} not yet in B2"
 
 
+def without_name(error: str, name: str) -> str:
+    """Return what an error says beside the name that it begins with."""
+    return error.removeprefix(f"{name}: ")
+
+
 def _describe_item(item: Facts) -> str:
     words = [str(item.get("name", "")), units.show_size(item.get("bytes", 0)), str(item.get("state", ""))]
     if item.get("attempts"):
         words.append(units.show_count(item["attempts"], "attempt"))
     if item.get("error"):
-        words.append(str(item["error"]))
+        words.append(without_name(str(item["error"]), words[0]))
     return ", ".join(word for word in words if word)
 
 

@@ -185,6 +185,24 @@ def test_a_server_that_is_none_of_b2s_is_named(shell: Shell) -> None:
     )
 
 
+@pytest.mark.parametrize("verb", ["check", "mount"])
+def test_an_endpoint_where_nothing_listens_is_asked_after(shell: Shell, verb: str) -> None:
+    env = {
+        "B2_APPLICATION_KEY_ID": KEY_ID,
+        "B2_APPLICATION_KEY": KEY,
+        "B2MOUNT_ENDPOINT": "http://127.0.0.1:9",
+    }
+    where = [shell.home] if verb == "mount" else []
+    done = shell.run(verb, "--io-timeout", "1s", *where, env=env)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-3:] == [
+        "b2mount: error: cannot connect (b2_authorize_account: 127.0.0.1:9: Connection refused)",
+        "b2mount: hint: is the endpoint right (--endpoint, $B2MOUNT_ENDPOINT), and does a server listen at "
+        "127.0.0.1:9?",
+        "b2mount: hint: without an endpoint b2mount asks Backblaze",
+    ]
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(3600, "60 minutes behind"), (-7200, "120 minutes ahead of")])
 def test_a_wrong_clock_is_told_where_the_key_works(
     shell: Shell, emulator: Emulator, bucket: str, seconds: int, words: str

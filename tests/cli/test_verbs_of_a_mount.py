@@ -1,6 +1,9 @@
 """status, flush, unmount and refresh as users run them, against a real control socket."""
 
 import json
+import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from b2mount.cli.status import describe
+from b2mount.cli.status import describe, find_log
 from tests.cli.mounts import SpokenMount, spoken_mount
-from tests.cli.running import Shell
+from tests.cli.running import Shell, wait_until
 
 STATUS: dict[str, Any] = {
     "version": "0.1.0",
@@ -97,6 +100,25 @@ def test_status_does_without_any_field(field: str) -> None:
     list(describe({**STATUS, field: None if isinstance(STATUS[field], (dict, list)) else STATUS[field]}))
 
 
+def test_the_log_of_a_process_is_where_its_errors_go(tmp_path: Path) -> None:
+    log = tmp_path / "b2mount.log"  # its path is among the words of the process, as b2mount is of a mount's
+    with log.open("w") as output, socket.socket(socket.AF_UNIX) as journal:
+        assert log_of_a_process(output.fileno(), log)[1] == str(log)
+        pid, found = log_of_a_process(journal.fileno(), log)
+        assert found == f"journalctl _PID={pid}"
+        pid, found = log_of_a_process(subprocess.PIPE, log)
+        assert found is None
+    assert (find_log(pid), find_log(None)) == (None, None)
+
+
+def log_of_a_process(stderr: int, word: Path) -> tuple[int, str | None]:
+    with subprocess.Popen(["tail", "-f", word], stderr=stderr) as process:
+        wait_until(lambda: b"b2mount" in Path(f"/proc/{process.pid}/cmdline").read_bytes())
+        found = find_log(process.pid)
+        process.kill()
+    return process.pid, found
+
+
 def test_status_of_a_mount_that_tells_nothing() -> None:
     assert list(describe({})) == ["pending:   nothing: all that was written is in B2"]
 
@@ -129,18 +151,57 @@ def test_flush_says_when_the_time_is_over(tmp_path: Path, shell: Shell) -> None:
 
 
 def test_unmount_asks_the_mount_to_end_and_returns_when_it_is_gone(tmp_path: Path, shell: Shell) -> None:
-    with serve(tmp_path, unmount=[{"done": True, "ok": True, "failed": []}]) as mount:
+    answers = {
+        "status": [{"done": True, "status": {}}],
+        "unmount": [{"done": True, "ok": True, "failed": []}],
+    }
+    with serve(tmp_path, **answers) as mount:
         done = shell.run("unmount", mount.mountpoint)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert mount.requests == [{"op": "unmount", "timeout": None, "force": False}]
+    assert mount.requests == [{"op": "status"}, {"op": "unmount", "timeout": None, "force": False}]
+
+
+def test_unmount_waits_until_the_process_of_the_mount_has_ended(tmp_path: Path, shell: Shell) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        answers: dict[str, Sequence[dict[str, Any]]] = {
+            "status": [{"done": True, "status": {"pid": process.pid}}],
+            "unmount": [{"done": True, "ok": True, "failed": []}],
+        }
+        with serve(tmp_path, **answers) as mount:
+            unmounting = subprocess.Popen(
+                [sys.executable, "-m", "b2mount.cli.main", "unmount", mount.mountpoint], env=shell.environ()
+            )
+            wait_until(lambda: len(mount.requests) == 2)
+            with pytest.raises(subprocess.TimeoutExpired):
+                unmounting.wait(0.3)
+            process.stdin.close()
+            assert unmounting.wait(60) == 0
+
+
+def test_a_name_is_told_once(tmp_path: Path, shell: Shell) -> None:
+    failed = [{"name": "a.txt", "error": "a.txt: the key lacks writeFiles"}]
+    with serve(tmp_path, flush=[{"done": True, "ok": False, "failed": failed}]) as mount:
+        done = shell.run("flush", mount.mountpoint)
+    assert done.stderr.splitlines()[0] == "b2mount: error: a.txt is not in B2: the key lacks writeFiles"
 
 
 def test_unmount_by_force_tells_of_what_is_unsent_all_the_same(tmp_path: Path, shell: Shell) -> None:
     failed = [{"name": "a.txt", "error": "the key has expired"}]
-    with serve(tmp_path, unmount=[{"done": True, "ok": False, "failed": failed}]) as mount:
+    answers: dict[str, Sequence[dict[str, Any]]] = {
+        "status": [{"done": True, "status": {"state_dir": "/var/lib/b2mount/photos-1"}}],
+        "unmount": [{"done": True, "ok": True, "failed": failed}],
+    }
+    with serve(tmp_path, **answers) as mount:
         done = shell.run("unmount", "--force", mount.mountpoint)
     assert done.returncode == 4
-    assert mount.requests == [{"op": "unmount", "timeout": None, "force": True}]
+    assert mount.requests[1:] == [{"op": "unmount", "timeout": None, "force": True}]
+    assert done.stderr.splitlines() == [
+        "b2mount: error: a.txt is not in B2: the key has expired",
+        f"b2mount: error: {mount.mountpoint} is unmounted, but 1 change could not be sent to B2",
+        "b2mount: hint: it is kept in /var/lib/b2mount/photos-1: never delete that",
+        "b2mount: hint: the next mount of the same source sends it",
+    ]
 
 
 def test_refresh_names_the_path_inside_the_mount(tmp_path: Path, shell: Shell) -> None:
