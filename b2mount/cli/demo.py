@@ -61,7 +61,9 @@ def _start(directory: Path, wanted: Path | None) -> int:
     if not is_mounted:
         check_machine(allow_other=False, uid=os.geteuid())
         mountpoint.mkdir(parents=True, exist_ok=True)
-        check_mountpoint(mountpoint, nonempty=False)
+        check_mountpoint(
+            mountpoint, nonempty=False, way_out="name another: b2mount demo DIR (make demo MOUNTPOINT=DIR)"
+        )
     running = find_server(directory)
     server = running or start_server(directory)
     if is_mounted and not _is_served(mountpoint, by_server=served_by == server.url):
@@ -131,9 +133,9 @@ def explain(directory: Path, server: Server, mountpoint: Path) -> Iterator[str]:
     yield f"cp /etc/os-release {where}/"
     yield f"{b2mount} flush {where} && {b2mount} status {where}"
     yield f"# The same files as the b2 tool sees them{'' if _is_installed('b2') else ' (pip install b2)'}:"
-    yield f"B2_ENVIRONMENT={server.url} B2_ACCOUNT_INFO={shlex.quote(str(directory / 'b2-account-info'))} \\"
-    yield f"B2_APPLICATION_KEY_ID=$(sed -n 1p {key_file}) B2_APPLICATION_KEY=$(sed -n 2p {key_file}) \\"
-    yield f"{b2} ls -r --long b2://{bucket}/{TENANT}"
+    info = shlex.quote(str(directory / "b2-account-info"))
+    yield f"set -- $(cat {key_file}); B2_ENVIRONMENT={server.url} B2_ACCOUNT_INFO={info} \\"
+    yield f"B2_APPLICATION_KEY_ID=$1 B2_APPLICATION_KEY=$2 {b2} ls -r --long b2://{bucket}/{TENANT}"
     yield "# Stop (with --purge: and remove everything):"
     yield f"{b2mount} demo --stop"
 
@@ -148,6 +150,7 @@ def _stop(directory: Path, *, purge: bool) -> int:
     was_running = stop_server(directory)
     if purge and directory.exists():
         shutil.rmtree(directory)
+        _remove_if_empty(directory.parent)
         _remove_if_empty(Path.home() / DEFAULT_MOUNTPOINT)
     click.echo("the demo has ended" if was_running else "no demo was running", err=True)
     return Exit.FINE
@@ -166,9 +169,9 @@ def _unmount(mountpoint: Path) -> None:
         )
 
 
-def _remove_if_empty(mountpoint: Path) -> None:
+def _remove_if_empty(directory: Path) -> None:
     try:
-        mountpoint.rmdir()
+        directory.rmdir()
     except OSError:
         return  # not there, or somebody put something in it, which is not ours to remove
 

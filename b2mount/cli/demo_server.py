@@ -19,6 +19,10 @@ from b2mount.cli.report import Failure
 
 START_SECONDS = 60  # a guess, for slow disks: it takes about one
 STOP_SECONDS = 20
+INSTALL_HINT = (
+    "if a module is missing: pip install 'b2mount[emulator]', or in a clone: pip install '.[emulator]' "
+    "(pipx install --force '.[emulator]')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ def start_server(directory: Path) -> Server:
         ready = ready or _launch(directory, port)
     if ready is None:
         reason = _last_line(directory / "server.log")
-        raise Failure(f"the emulator did not start: {reason}", "pip install 'b2mount[emulator]'")
+        raise Failure(f"the emulator did not start: {reason}", INSTALL_HINT)
     _note(directory).write_text(json.dumps(asdict(ready)))
     return ready
 

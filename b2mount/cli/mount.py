@@ -14,6 +14,8 @@ from b2mount.cli.credentials import ENVIRONMENT_SOURCES, Search, explain_refusal
 from b2mount.cli.daemon import run_in_background
 from b2mount.cli.mount_words import (
     LOG_LEVELS,
+    PASSED_ON,
+    SWITCHES,
     VALUES,
     UnknownWord,
     make_options,
@@ -48,9 +50,24 @@ def _switch(name: str, text: str) -> Callable[[Any], Any]:
     return click.option(f"--{name.replace('_', '-')}", name, is_flag=True, default=None, help=text)
 
 
-@click.command(short_help="Mount what the key may see.")
+def _o_help() -> str:
+    valued = ", ".join(f"{name}=" for name in VALUES)
+    return (
+        f"Words for -o, most as the option of that name: {', '.join(SWITCHES)}, {valued}. Passed on to the kernel: {', '.join(sorted(PASSED_ON))}. "
+        "What else mount(8) and fstab say is ignored; "
+        "a word that nobody knows is refused."
+    )
+
+
+@click.command(short_help="Mount what the key may see.", epilog=_o_help())
 @click.argument("words", nargs=-1, metavar="[SOURCE] MOUNTPOINT")
-@click.option("-o", "o_words", multiple=True, metavar="WORD[,WORD=VALUE...]", help="As mount(8) passes it.")
+@click.option(
+    "-o",
+    "o_words",
+    multiple=True,
+    metavar="WORD[,WORD=VALUE...]",
+    help="As mount(8) passes it; the words are below.",
+)
 @_switch("read_only", "Change nothing in B2.")
 @_valued("credentials", "FILE", "Read the key from this file.")
 @_valued("profile", "NAME", "Read the key from ~/.config/b2mount/NAME.toml or /etc/b2mount/NAME.toml.")
@@ -60,9 +77,11 @@ def _switch(name: str, text: str) -> Callable[[Any], Any]:
 @_valued("cache_size", "SIZE", "Limit of the block cache on disk.  [10G]")
 @_valued("memory_size", "SIZE", "Limit of the block cache in memory.  [128M]")
 @_valued("state_dir", "DIR", "What is written and not yet in B2; never delete it.")
-@_valued("listing_ttl", "TIME", "How long to believe a listing.  [60s]")
+@_valued("listing_ttl", "TIME", "How long to believe a listing: others' changes show this late.  [60s]")
 @_valued("io_timeout", "TIME", "Give up a call to B2 after this long.  [60s]")
-@_valued("settle", "TIME", "Wait this long after the last change before uploading.  [1s]")
+@_valued(
+    "settle", "TIME", "Upload this long after the last change: what changes again meanwhile goes once.  [1s]"
+)
 @_valued("uploads", "N", "Uploads at once.  [16]")
 @_valued("downloads", "N", "Downloads at once.  [16]")
 @_switch("allow_other", "Let other users in.")
@@ -73,8 +92,17 @@ def _switch(name: str, text: str) -> Callable[[Any], Any]:
 @_switch("bypass_governance", "Let go what governance retention holds, if the key may.")
 @_switch("manage_buckets", "Let mkdir and rmdir in a root of buckets make and delete them.")
 @_switch("write_through", "Let close() wait until B2 has the file.")
-@click.option("--log-level", type=click.Choice(LOG_LEVELS), help=f"[{DEFAULT_LOG_LEVEL}]")
-@click.option("--daemon", is_flag=True, help="Return when the mount works; serve it in the background.")
+@click.option(
+    "--log-level",
+    type=click.Choice(LOG_LEVELS),
+    help=f"debug tells most, warning only trouble.  [{DEFAULT_LOG_LEVEL}]",
+)
+@click.option(
+    "--daemon",
+    is_flag=True,
+    help="Return when the mount works; serve it in the background, log to the systemd journal "
+    "or, without one, to b2mount.log in the state directory.",
+)
 def mount(words: tuple[str, ...], o_words: tuple[str, ...], daemon: bool, **flags: Any) -> int:
     """\b
     b2mount mount /mnt/b2                       what the key decides

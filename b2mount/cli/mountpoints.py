@@ -93,8 +93,11 @@ def detach_dead(mountpoint: Path) -> None:
         raise Failure(f"{mountpoint} cannot be unmounted: {done.stderr.strip()}", "unmount it as root")
 
 
-def check_mountpoint(mountpoint: Path, *, nonempty: bool) -> None:
-    """Refuse a directory that cannot or should not be mounted on. Raises Failure."""
+def check_mountpoint(mountpoint: Path, *, nonempty: bool, way_out: str = "say -o nonempty") -> None:
+    """Refuse a directory that cannot or should not be mounted on. Raises Failure.
+
+    *way_out* is what else can be said where the directory is not empty.
+    """
     quoted = shlex.quote(str(mountpoint))
     if find_our_mount(mountpoint) is not None and not is_dead(mountpoint):
         raise Failure(f"{mountpoint} is a b2mount mount already", f"b2mount unmount {quoted} ends it")
@@ -115,7 +118,7 @@ def check_mountpoint(mountpoint: Path, *, nonempty: bool) -> None:
     if not is_empty and not nonempty:
         raise Failure(
             f"{mountpoint} is not empty, and a mount would cover what is in it",
-            "choose an empty directory, or say -o nonempty",
+            f"choose an empty directory, or {way_out}",
         )
 
 

@@ -84,7 +84,19 @@ def test_purged_it_leaves_nothing(shell: Shell, home: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "the demo has ended\n")
     assert processes_naming(str(home)) == []
     assert [path for path in home.rglob("*") if path.is_file()] == []
+    assert not (home / ".local" / "state" / "b2mount").exists()
     assert not (home / "b2mount-demo").exists()
+
+
+def test_a_directory_that_is_not_empty_is_refused_with_a_way_out(shell: Shell, home: Path) -> None:
+    (home / "b2mount-demo" / "mine").mkdir(parents=True)
+    done = shell.run("demo")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"b2mount: error: {home}/b2mount-demo is not empty, and a mount would cover what is in it",
+        "b2mount: hint: choose an empty directory, or name another: "
+        "b2mount demo DIR (make demo MOUNTPOINT=DIR)",
+    ]
 
 
 def test_stopping_what_does_not_run_is_no_error(shell: Shell) -> None:

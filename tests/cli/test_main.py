@@ -8,6 +8,7 @@ import pytest
 
 from b2mount import __version__
 from b2mount.cli.main import VERBS, b2mount
+from b2mount.cli.mount_words import PASSED_ON, SWITCHES, VALUES
 from b2mount.cli.report import Exit, Failure, printable, status_of
 from b2mount.core.errors import KeyRejected, NoSuchFile
 from tests.cli.running import Shell
@@ -31,6 +32,14 @@ def test_the_help_of_each_verb_begins_with_an_example(shell: Shell, verb: str) -
     usage, blank, example = done.stdout.splitlines()[:3]
     assert usage.startswith(f"Usage: b2mount {verb}")
     assert (blank, example.strip().partition(" ")[0]) == ("", "b2mount")
+
+
+def test_the_help_of_mount_names_every_word_of_o_and_where_its_log_goes(shell: Shell) -> None:
+    said = " ".join(shell.run("mount", "--help").stdout.split())
+    words = said.partition("Words for -o")[2]
+    for word in (*SWITCHES, *(f"{name}=" for name in VALUES), *PASSED_ON):
+        assert word in words, word
+    assert "or, without one, to b2mount.log in the state directory" in said
 
 
 def test_the_help_of_the_mount_helper_begins_with_an_example(shell: Shell) -> None:
