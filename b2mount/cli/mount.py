@@ -53,9 +53,9 @@ def _switch(name: str, text: str) -> Callable[[Any], Any]:
 def _o_help() -> str:
     valued = ", ".join(f"{name}=" for name in VALUES)
     return (
-        f"Words for -o, most as the option of that name: {', '.join(SWITCHES)}, {valued}. Passed on to the kernel: {', '.join(sorted(PASSED_ON))}. "
-        "What else mount(8) and fstab say is ignored; "
-        "a word that nobody knows is refused."
+        f"Words for -o, most as the option of that name: {', '.join(SWITCHES)}, {valued}. "
+        f"Passed on to the kernel: {', '.join(sorted(PASSED_ON))}. "
+        "What else mount(8) and fstab say is ignored; a word that nobody knows is refused."
     )
 
 
