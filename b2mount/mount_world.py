@@ -193,11 +193,8 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
 
     def on_done(op: Op, version: FileVersion | None) -> None:
         tree.forget_head(op.bucket_id, op.name)
-        if op.recovered and mounted.journal.queue.tail(op.bucket_id, op.name) is None:
-            # What an earlier life sent may have been changed by others since: B2 tells.
-            overlay.drop(op.bucket_id, op.name)
-            world.listings.forget(op.bucket_id, next(parents(op.name)))
-        overlay.settle(op.bucket_id, op.name)
+        # What an earlier life sent may have been changed by others since: B2 tells.
+        overlay.settle(op.bucket_id, op.name, doubtful=op.recovered)
 
     def on_refused(op: Op, error: B2MountError) -> bool:
         mounted.errors.append((time.time_ns() // 1_000_000, f"{op.name}: {error}"))

@@ -56,7 +56,7 @@ class Overlay:
         self._listings = listings
         listings.after_call = self.purge  # what had to wait for the call's end
         self._by_directory: dict[tuple[str, str], dict[str, Fact]] = {}
-        self._settled: deque[tuple[float, str, str, Fact]] = deque()
+        self._settled: deque[tuple[float, str, str, Fact, bool]] = deque()
 
     def get(self, bucket_id: str, name: str) -> Fact | None:
         """Return what *name* is by own changes, None where they say nothing."""
@@ -106,28 +106,31 @@ class Overlay:
                 facts.pop(key, None)
                 self._remember_gone(bucket_id, current, False)
 
-    def settle(self, bucket_id: str, name: str) -> None:
-        """Take note that an operation on *name* is done, or that none was needed."""
+    def settle(self, bucket_id: str, name: str, *, doubtful: bool = False) -> None:
+        """Take note that an operation on *name* is done, or that none was needed.
+
+        What is *doubtful* may have been changed by others since: the listings are not told, but asked anew.
+        """
         now = trio.current_time()
         if self._queue.tail(bucket_id, name) is None:
-            self._settle_one(bucket_id, name, now)
+            self._settle_one(bucket_id, name, now, doubtful)
         for directory in parents(name):
             if directory and not self._queue.pending_below(bucket_id, directory):
-                self._settle_one(bucket_id, directory, now)
+                self._settle_one(bucket_id, directory, now, doubtful)
         self.purge()
 
-    def _settle_one(self, bucket_id: str, name: str, now: float) -> None:
+    def _settle_one(self, bucket_id: str, name: str, now: float, doubtful: bool) -> None:
         fact = self.get(bucket_id, name)
         if fact is not None and not isinstance(fact, Draft):
             self.set(bucket_id, name, fact)  # a sent draft becomes its version
-            self._settled.append((now, bucket_id, name, fact))
+            self._settled.append((now, bucket_id, name, fact, doubtful))
 
     def purge(self) -> None:
         """Hand over to the listings what every answer still to come will tell."""
         oldest = self._listings.oldest_call()
         spared = REMEMBERED if self._keeps() else 0
         while len(self._settled) > spared and self._settled[0][0] < oldest:
-            since, bucket_id, name, fact = self._settled.popleft()
+            since, bucket_id, name, fact, doubtful = self._settled.popleft()
             directory, key = _split(name)
             facts = self._by_directory.get((bucket_id, directory), {})
             if facts.get(key) is fact and not self._is_pending(bucket_id, name):
@@ -137,7 +140,10 @@ class Overlay:
                     del self._by_directory[bucket_id, directory]
             elif name.endswith("/"):
                 continue  # changed again since; B2 tells nothing of a directory by itself
-            self._listings.apply(bucket_id, name, _as_row(name, fact), since=since)
+            if doubtful:
+                self._listings.forget(bucket_id, directory)
+            else:
+                self._listings.apply(bucket_id, name, _as_row(name, fact), since=since)
             if isinstance(fact, FileVersion):
                 self._is_told(bucket_id, name)
 
