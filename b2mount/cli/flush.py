@@ -69,8 +69,15 @@ def unmount(mountpoint: Path, timeout: float | None, force: bool) -> int:
         if failed is not None and not force:
             return _refuse(mountpoint, failed)
         _wait_until_gone(mountpoint)
-        _wait_until_ended(process, mountpoint)
-    return Exit.FINE if failed is None else _tell_kept(mountpoint, failed, facts.get("state_dir"))
+        has_ended = _wait_until_ended(process)
+    if failed is not None:
+        return _tell_kept(mountpoint, failed, facts.get("state_dir"))
+    if not has_ended:
+        raise Failure(
+            f"{mountpoint} is unmounted, but the process that served it has not ended",
+            "it may still be sending what was written last; its log tells",
+        )
+    return Exit.FINE
 
 
 def _settle(mountpoint: Path, request: Mapping[str, Any]) -> list[Facts] | None:
@@ -145,13 +152,9 @@ def _opened_process(pid: Any) -> Iterator[int | None]:
         os.close(handle)
 
 
-def _wait_until_ended(process: int | None, mountpoint: Path) -> None:
-    """Wait until the mount's process has ended: then its state directory is free for the next mount."""
-    if process is not None and not select.select([process], [], [], GONE_SECONDS)[0]:
-        raise Failure(
-            f"{mountpoint} is unmounted, but the process that served it has not ended",
-            "it may still be sending what was written last; its log tells",
-        )
+def _wait_until_ended(process: int | None) -> bool:
+    """Wait until the mount's process has ended, its state directory free for the next mount; say whether."""
+    return process is None or bool(select.select([process], [], [], GONE_SECONDS)[0])
 
 
 class _Progress:
