@@ -214,6 +214,7 @@ class _Mount:
         fuse_readahead.raise_read_ahead(options.mountpoint)
         kernel.invalidate_inode = _invalidate_inode
         kernel.invalidate_entry = _invalidate_entry
+        kernel.invalidate_entries_now = _invalidate_entries_now
 
     async def _serve_kernel(self, scope: trio.CancelScope) -> None:
         """Answer the kernel until the mount point is taken away, by us or by umount(8)."""
@@ -311,3 +312,13 @@ def _invalidate_inode(ino: int) -> None:
 
 def _invalidate_entry(parent: int, name: str) -> None:
     pyfuse3.invalidate_entry_async(parent, os.fsencode(name), ignore_enoent=True)
+
+
+def _invalidate_entries_now(entries: list[tuple[int, str]]) -> None:
+    """Have the kernel forget names before this returns. It may wait for our answers: call in a thread."""
+    for parent, name in entries:
+        try:
+            pyfuse3.invalidate_entry(parent, os.fsencode(name))
+        except OSError as exc:
+            if exc.errno != errno.ENOENT:  # the kernel had forgotten it
+                log.info("invalidating %r: %s", name, exc)

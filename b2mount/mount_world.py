@@ -52,6 +52,7 @@ class Kernel:
 
     invalidate_inode: Callable[[int], None] = lambda _ino: None
     invalidate_entry: Callable[[int, str], None] = lambda _ino, _name: None
+    invalidate_entries_now: Callable[[list[tuple[int, str]]], None] = lambda _entries: None
 
 
 @dataclass(slots=True)
@@ -175,6 +176,7 @@ def build(
         nodes=Nodes(),
         invalidate_inode=lambda ino: kernel.invalidate_inode(ino),
         invalidate_entry=lambda ino, name: kernel.invalidate_entry(ino, name),
+        invalidate_entries_now=lambda entries: kernel.invalidate_entries_now(entries),
         started_ns=time.time_ns(),
         lock_buckets=lock_buckets,
     )

@@ -332,21 +332,24 @@ class FileSystem:
                 raise NoSuchFile(path)
             node = node.parent
         assert isinstance(node, DirectoryNode)
-        self._forget_under(node)
+        told: list[tuple[int, str]] = []
+        self._forget_under(node, told)
         for parent, name in list(self._missing):
             directory = self._world.nodes.get(parent)
             if isinstance(directory, DirectoryNode) and directory.is_inside(node):
-                self._world.invalidate_entry(parent, name)
+                told.append((parent, name))
+        await trio.to_thread.run_sync(self._world.invalidate_entries_now, told)
 
-    def _forget_under(self, node: DirectoryNode) -> None:
+    def _forget_under(self, node: DirectoryNode, told: list[tuple[int, str]]) -> None:
+        """Forget what lies under a directory; add the entries that the kernel may hold to *told*."""
         if not node.shows_buckets:
             self.tree.forget(node.bucket_id, node.prefix)
         for key, child in list(node.children.items()):
-            self._world.invalidate_entry(node.ino, shown(key.rstrip("/")))
+            told.append((node.ino, shown(key.rstrip("/"))))
             if isinstance(child, DirectoryNode):
-                self._forget_under(child)
+                self._forget_under(child, told)
             else:
-                self._world.invalidate_entry(node.ino, shown(key, twin=True))
+                told.append((node.ino, shown(key, twin=True)))
         self._world.invalidate_inode(node.ino)
 
     async def commit_all(self) -> None:

@@ -35,6 +35,7 @@ class World:
     nodes: Nodes
     invalidate_inode: Callable[[int], None]  # tell the kernel to forget data and attributes
     invalidate_entry: Callable[[int, str], None]  # tell the kernel to forget a name in a directory
+    invalidate_entries_now: Callable[[list[tuple[int, str]]], None]  # and wait for it: call in a thread
     started_ns: int  # when the mount began; the mtime of what has none
     lock_buckets: frozenset[str] = frozenset()  # buckets with Object Lock
 

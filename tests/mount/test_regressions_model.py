@@ -136,3 +136,22 @@ def test_a_strangers_change_shows_though_an_own_one_was_sent_during_a_listing(
         assert mount.ask("refresh").returncode == 0
         with pytest.raises(FileNotFoundError):
             (mount.path / "own").stat()
+
+
+def test_a_refresh_returns_once_the_kernel_has_forgotten(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    names = [f"file {number}" for number in range(200)]
+    emulator.seed(bucket, [{"name": name, "content": "old"} for name in names])
+    with mounted(emulator, tmp_path, bucket) as mount:
+        for round_ in range(3):
+            for name in [*names, "missing"]:
+                os.path.exists(mount.path / name)
+            emulator.seed(bucket, [{"name": name, "content": f"new {round_}"} for name in names])
+            if round_ == 2:
+                emulator.upload(bucket, "missing", b"here now")
+            assert mount.ask("refresh").returncode == 0
+            for name in reversed(names):
+                assert (mount.path / name).stat().st_size == 5
+                assert (mount.path / name).read_text() == f"new {round_}"
+        assert (mount.path / "missing").read_bytes() == b"here now"
