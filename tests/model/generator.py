@@ -94,7 +94,7 @@ class Generator:
             case "rename":
                 return (self._name(existing), self._name(existing))
             case "symlink":
-                return (chance.choice(("a", "../x", "nowhere/é")), self._name(existing))
+                return (chance.choice(("a", "b/a", "nowhere/é")), self._name(existing))
             case "chmod":
                 return (self._name(existing), chance.choice((0o644, 0o600, 0o755, 0o640)))
             case "utime":
