@@ -5,6 +5,7 @@ SHELL = /bin/sh
 VENV ?= .venv
 MOUNTPOINT ?=
 TESTFLAGS ?=
+# Many tests wait for a server or the kernel more than they compute, so one worker more than two cores.
 WORKERS ?= 3
 export VENV PYTHON
 export PATH := $(PATH):/usr/sbin:/sbin# an ordinary user's may lack them, and logrotate lies there
