@@ -175,7 +175,7 @@ class _Mount:
     ) -> list[Failure]:
         """Mount, serve until the end, flush; return what could not be sent."""
         nursery.start_soon(self._journal.uploader.run)
-        control = ControlServer(mounted, self.control_path, self._counters, self._ending.set, self._key)
+        control = ControlServer(mounted, self.control_path, self._counters, self._end, self._key)
         await nursery.start(control.serve)
         await nursery.start(self._watch_signals)  # before it shows: no signal may leave a dead mount behind
         self._init_fuse(mounted, kernel)
@@ -197,6 +197,13 @@ class _Mount:
         finally:
             pyfuse3.close(unmount=True)
         return await self._flush(mounted)
+
+    def _end(self, *, at_once: bool) -> None:
+        """End the mount; *at_once*: what could not be sent so far is left to the next mount."""
+        if at_once:
+            self.left_at_once = True
+            self._leave.cancel()
+        self._ending.set()
 
     def _init_fuse(self, mounted: Mounted, kernel: Kernel) -> None:
         options = self._options
@@ -249,6 +256,7 @@ class _Mount:
     async def _flush(self, mounted: Mounted) -> list[Failure]:
         """Send what is queued; at most until a second SIGINT says to leave it."""
         if self.left_at_once:
+            await mounted.fs.commit_all()  # local: what is written is safe, and sent another time
             return _left(self._journal)
         with trio.CancelScope() as self._leave:
             await mounted.fs.commit_all()

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -28,7 +28,12 @@ LONGEST_REQUEST = 1 << 20  # bytes
 PROGRESS_EVERY = 0.2  # seconds between two lines of progress
 
 Answer = dict[str, Any]
-Unmount = Callable[[], None]
+
+
+class Unmount(Protocol):
+    """End the mount."""
+
+    def __call__(self, *, at_once: bool) -> None: ...
 
 
 class ControlServer:
@@ -125,7 +130,7 @@ class ControlServer:
         if not force and await self._tell_if_busy(stream):
             return
         await _send(stream, {**_flushed(failures), "ok": True})
-        self._unmount()
+        self._unmount(at_once=force)
 
     async def _tell_if_busy(self, stream: trio.SocketStream) -> bool:
         """Refuse to unmount under running programs, as umount(8) does."""

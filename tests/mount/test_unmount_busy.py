@@ -41,6 +41,19 @@ def test_force_unmounts_under_a_running_program(emulator: Emulator, bucket: str,
             user.communicate(b"\n")
 
 
+def test_force_does_not_wait_for_a_server_that_hangs(emulator: Emulator, bucket: str, tmp_path: Path) -> None:
+    with mounted(emulator, tmp_path, bucket) as mount:
+        emulator.fault(call="b2_upload_file", kind="stall", seconds=20, times=-1)
+        (mount.path / "waits").write_bytes(b"waits")
+        done = mount.ask("unmount", "--force", "--timeout", "1")
+        emulator.clear_faults()
+        assert done.returncode == 4, done.stderr
+        assert mount.wait() == 4
+        mount.start()
+        mount.flush()
+        assert emulator.download(bucket, "waits") == b"waits"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk_neither_keeps_a_removed_file_nor_brings_it_back(
     emulator: Emulator, bucket: str, tmp_path: Path
