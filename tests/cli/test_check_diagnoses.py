@@ -193,7 +193,7 @@ def test_an_endpoint_where_nothing_listens_is_asked_after(shell: Shell, verb: st
         "B2MOUNT_ENDPOINT": "http://127.0.0.1:9",
     }
     where = [shell.home] if verb == "mount" else []
-    done = shell.run(verb, "--io-timeout", "1s", *where, env=env)
+    done = shell.run(verb, "--io-timeout", "5s", *where, env=env)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-3:] == [
         "b2mount: error: cannot connect (b2_authorize_account: 127.0.0.1:9: Connection refused)",
@@ -281,7 +281,7 @@ def test_variables_of_rclone_alone_are_pointed_out(shell: Shell) -> None:
 def test_whatever_goes_wrong_is_json_for_scripts(
     shell: Shell, env: dict[str, str], status: int, error: str
 ) -> None:
-    done = shell.run("check", "--json", "--io-timeout", "1s", env=env)
+    done = shell.run("check", "--json", "--io-timeout", "5s", env=env)
     found = json.loads(done.stdout)
     assert (done.returncode, found["usable"]) == (status, False)
     assert found["error"].startswith(error)
