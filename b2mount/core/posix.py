@@ -10,6 +10,7 @@ headers carry without percent-encoding. Readers skip fields they do not know, an
 
     n  exact mtime in nanoseconds, believed only beside the milliseconds it was written with, so that a tool
        which changes those and keeps this entry wins
+    c  ctime in nanoseconds: when content or attributes last changed; left out where it is the exact mtime
     k  kind: l symlink, p FIFO, c and b devices, s socket; none for files (directories are known otherwise)
     m  permission bits in octal          u, g  owner and group          r  device number
     t  symlink target                    xNAME, yNAME  extended attribute, as text or in base64
@@ -73,6 +74,8 @@ class Attributes:
     target: str | None = None  # of a symlink, and of nothing else
     rdev: int = 0
     xattrs: Mapping[str, bytes] = field(default_factory=dict, hash=False)
+    # When content or attributes last changed, as far as it was recorded; no attribute that anybody sets.
+    ctime_ns: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not -(2**63) <= self.mtime_ns // _NS_PER_S < 2**63:
@@ -124,6 +127,7 @@ def from_info(info: Mapping[str, str], *, fallback_ms: int, is_directory: bool =
         mtime_ns = _mtime_ns(info, {}, fallback_ms)
         return Attributes(Kind.DIRECTORY if is_directory else Kind.FILE, mtime_ns)
     fields = _parse_own(own)
+    exact = _exact_mtime_ns(info, fields)
     kind, target = (Kind.DIRECTORY, None) if is_directory else _kind_and_target(fields)
     return Attributes(
         kind=kind,
@@ -134,6 +138,7 @@ def from_info(info: Mapping[str, str], *, fallback_ms: int, is_directory: bool =
         target=target,
         rdev=_read(fields.get("r"), _device) or 0,
         xattrs=_xattrs(fields),
+        ctime_ns=_read(fields["c"], _nanoseconds) if "c" in fields else exact,
     )
 
 
@@ -161,14 +166,22 @@ def _read(text: str | None, parse: Callable[[str], _T]) -> _T | None:
 
 def _mtime_ns(info: Mapping[str, str], fields: Mapping[str, str], fallback_ms: int) -> int:
     """Find the modification time: ours if it still belongs to the milliseconds beside it, b2's, then S3's."""
-    millis = _read(info.get(MTIME_NAME), _milliseconds)
-    exact = _read(fields.get("n"), _nanoseconds)
-    if exact is not None and (MTIME_NAME not in info or millis == _stored_ms(exact)):
+    exact = _exact_mtime_ns(info, fields)
+    if exact is not None:
         return exact
+    millis = _read(info.get(MTIME_NAME), _milliseconds)
     if millis is not None:
         return millis * _NS_PER_MS
     seconds = _read(info.get(S3_MTIME_NAME), _float_seconds)
     return fallback_ms * _NS_PER_MS if seconds is None else seconds
+
+
+def _exact_mtime_ns(info: Mapping[str, str], fields: Mapping[str, str]) -> int | None:
+    """Return our own nanoseconds, where the milliseconds beside them are still those they came with."""
+    exact = _read(fields.get("n"), _nanoseconds)
+    if exact is None or MTIME_NAME not in info:
+        return exact
+    return exact if _read(info[MTIME_NAME], _milliseconds) == _stored_ms(exact) else None
 
 
 def _kind_and_target(fields: Mapping[str, str]) -> tuple[Kind, str | None]:
@@ -204,7 +217,7 @@ def to_info(
 
     *keep* is the info that the file had; entries about its content (`large_file_sha1`) are the caller's to
     drop where the content changes. Unknown fields of our own entry are kept too, and an S3 `mtime` is brought
-    up to date. Where *limit* would be passed, the time is cut to the milliseconds first. Raises
+    up to date. Where *limit* would be passed, the times are cut to mtime's milliseconds first. Raises
     AttributesTooLarge where that is not enough, unless there is nothing but the time to tell: a name that is
     too long by itself is B2's to refuse.
     """
@@ -218,6 +231,7 @@ def to_info(
     if header_bytes(info, file_name) <= limit:
         return info
     fields.pop("n", None)
+    fields.pop("c", None)
     info = kept | _own_entry(fields)
     size = header_bytes(info, file_name)
     if size > limit and len(info) > 1:
@@ -253,6 +267,8 @@ def _own_fields(attributes: Attributes) -> dict[str, str]:
     fields: dict[str, str] = {}
     if _stored_ms(a.mtime_ns) * _NS_PER_MS != a.mtime_ns:
         fields["n"] = str(a.mtime_ns)
+    if a.ctime_ns is not None and (a.ctime_ns != a.mtime_ns or "n" not in fields):
+        fields["c"] = str(a.ctime_ns)
     if a.kind in _LETTERS:
         fields["k"] = _LETTERS[a.kind]
     if a.mode is not None:
@@ -282,7 +298,7 @@ def _stored_ms(mtime_ns: int) -> int:
 
 _LETTERS = {Kind.SYMLINK: "l", Kind.FIFO: "p", Kind.CHARACTER: "c", Kind.BLOCK: "b", Kind.SOCKET: "s"}
 _KINDS = {letter: kind for kind, letter in _LETTERS.items()}
-_PLAIN_KEYS = frozenset("nkmugrt")
+_PLAIN_KEYS = frozenset("nckmugrt")
 
 # What B2 leaves as it is in headers and URLs (Backblaze docs, "Native API String Encoding").
 _UNENCODED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/~!$'()*;=:@"

@@ -6,6 +6,7 @@ changed.
 
 import stat
 import time
+from dataclasses import replace
 
 from b2mount.cache.listing import Listing
 from b2mount.core.access import LookUpBy, Operation, look_up_by
@@ -62,7 +63,6 @@ class Changes:
         draft = self._world.journal.new_draft(attributes)
         node = self._world.nodes.new_file(parent, component, None)
         node.working = draft
-        node.ctime_ns = attributes.mtime_ns
         self._world.overlay.set(parent.bucket_id, node.name, draft)
         self._commits.touch(parent)
         return node
@@ -79,14 +79,7 @@ class Changes:
         attributes = node.working.attributes
         if kind is not Kind.FILE:
             device = rdev if kind in (Kind.CHARACTER, Kind.BLOCK) else 0
-            node.working.attributes = Attributes(
-                kind,
-                attributes.mtime_ns,
-                mode=stat.S_IMODE(mode),
-                uid=attributes.uid,
-                gid=attributes.gid,
-                rdev=device,
-            )
+            node.working.attributes = replace(attributes, kind=kind, mode=stat.S_IMODE(mode), rdev=device)
         await self._commits.commit(node)
         return node
 
@@ -96,7 +89,7 @@ class Changes:
         text = target.decode("utf-8", "surrogateescape")
         now = time.time_ns()
         owner, group = self._owner(uid, gid)
-        attributes = Attributes(Kind.SYMLINK, now, uid=owner, gid=group, target=text)
+        attributes = Attributes(Kind.SYMLINK, now, uid=owner, gid=group, target=text, ctime_ns=now)
         limit = self._world.info_limit(parent.bucket_id)
         to_info(attributes, {}, limit=limit, file_name=parent.prefix + component)
         await self._demand_free(parent, component, twin=twin)
@@ -160,14 +153,15 @@ class Changes:
     def _attributes(self, kind: Kind, mode: int, uid: int, gid: int) -> Attributes:
         """Return attributes for something new: only what differs from the mount's defaults is stored."""
         default = DEFAULT_DIRECTORY_MODE if kind is Kind.DIRECTORY else DEFAULT_FILE_MODE
-        mode = stat.S_IMODE(mode)
+        mode, now = stat.S_IMODE(mode), time.time_ns()
         owner, group = self._owner(uid, gid)
         return Attributes(
             kind,
-            time.time_ns(),
+            now,
             mode=None if mode == default & ~self._world.umask else mode,
             uid=owner,
             gid=group,
+            ctime_ns=now,
         )
 
     def _owner(self, uid: int, gid: int) -> tuple[int | None, int | None]:

@@ -61,7 +61,6 @@ class Commits:
             draft.settle_mtime()
             draft.frozen = True  # writes from now on begin another draft over this one
             node.content, node.working = draft, None
-            node.ctime_ns = time.time_ns()
             try:
                 await world.journal.flatten(draft)
             except LocalStorageError as exc:
@@ -94,6 +93,8 @@ class Commits:
 
         Raises NotPermitted, AttributesTooLarge.
         """
+        changed = attributes != node.attributes
+        attributes = replace(attributes, ctime_ns=time.time_ns())
         if node.working is not None or node.gone:
             draft = self.working_draft(node)
             if not node.gone:
@@ -101,13 +102,12 @@ class Commits:
             draft.written_ns = None
             draft.attributes = attributes
             return
-        if attributes == node.attributes:
+        if not changed:
             return
         journal, content = self._world.journal, node.current
         keep = content.info if isinstance(content, FileVersion) else content.keep
         self._check_size(node, attributes, keep)
         op = self.pending_op(node)
-        node.ctime_ns = time.time_ns()
         if isinstance(content, Draft) and op is None:  # on its way into the journal: `commit` is at work
             content.attributes = attributes
             return
@@ -144,7 +144,7 @@ class Commits:
             raise NotPermitted(f"{directory.prefix}{PLACEHOLDER} has content, so it cannot hold attributes")
         if not directory.gone:
             directory.touched_ns = None
-            self.put_marker(directory, attributes)
+            self.put_marker(directory, replace(attributes, ctime_ns=time.time_ns()))
 
     def put_marker(self, directory: DirectoryNode, attributes: Attributes) -> Op:
         """Have a directory kept by a placeholder that holds its attributes."""

@@ -5,7 +5,7 @@ somebody else replaced the file, the name gets a new node, and handles on the ol
 the end. Knows nothing of calls, listings or the journal's order.
 """
 
-import itertools
+import hashlib
 from collections.abc import Iterator
 
 import trio
@@ -15,6 +15,7 @@ from b2mount.journal.drafts import Draft
 from b2mount.store.store import FileVersion
 
 ROOT_INO = 1  # FUSE_ROOT_ID
+INO_MASK = 2**53 - 1  # numbers that JSON and floating point hold exactly, in whoever's index they end up
 
 Content = FileVersion | Draft
 
@@ -36,14 +37,13 @@ class Node:
 class FileNode(Node):
     """Anything that is not a directory: regular files, symlinks and special files."""
 
-    __slots__ = ("_parsed", "_parsed_of", "atime_ns", "content", "ctime_ns", "lock", "working")
+    __slots__ = ("_parsed", "_parsed_of", "atime_ns", "content", "lock", "working")
 
     def __init__(self, ino: int, parent: "DirectoryNode | None", key: str, content: Content | None) -> None:
         super().__init__(ino, parent, key)
         self.content = content  # what was committed last: stored, or on its way; None: nothing yet
         self.working: Draft | None = None  # takes writes; not yet committed
         self.lock = trio.Lock()  # held while a working draft is being committed
-        self.ctime_ns: int | None = None  # of the last change here; else the upload's time
         self.atime_ns: int | None = None
         self._parsed: Attributes | None = None
         self._parsed_of: FileVersion | None = None
@@ -134,7 +134,6 @@ class Nodes:
 
     def __init__(self) -> None:
         self._by_ino: dict[int, Node] = {}
-        self._numbers = itertools.count(ROOT_INO)
 
     def __len__(self) -> int:
         return len(self._by_ino)
@@ -150,7 +149,7 @@ class Nodes:
 
     def new_file(self, parent: DirectoryNode, key: str, content: Content | None) -> FileNode:
         """Make the node of a file and put it in its directory."""
-        node = FileNode(next(self._numbers), parent, key, content)
+        node = FileNode(self._number(parent, key), parent, key, content)
         self._by_ino[node.ino] = node
         parent.children[key] = node
         return node
@@ -159,11 +158,24 @@ class Nodes:
         self, parent: DirectoryNode | None, key: str, bucket_id: str, bucket_name: str
     ) -> DirectoryNode:
         """Make the node of a directory (of a bucket, under a root that shows buckets; or of the root)."""
-        node = DirectoryNode(next(self._numbers), parent, key, bucket_id, bucket_name)
+        ino = ROOT_INO if parent is None else self._number(parent, key or bucket_id)
+        node = DirectoryNode(ino, parent, key, bucket_id, bucket_name)
         self._by_ino[node.ino] = node
         if parent is not None:
             parent.children[_child_key(node)] = node
         return node
+
+    def _number(self, parent: DirectoryNode, key: str) -> int:
+        """Return a free inode number that follows from the names on the way down.
+
+        So a name that the kernel forgot, or that another mount of the same scope shows, has its number again:
+        programs that take a new number for a new file (git, restic, borg) need not read it again.
+        """
+        text = f"{parent.ino}/{key}".encode("utf-8", "surrogatepass")
+        number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) & INO_MASK
+        while number <= ROOT_INO or number in self._by_ino:  # another's, perhaps an unlinked file's
+            number = (number + 1) & INO_MASK
+        return number
 
     def detach(self, node: Node) -> None:
         """Take a node's name away; who holds it open goes on."""

@@ -53,16 +53,16 @@ class Stats:
         self._update_masks()
         plain_ns = _plain_mtime_ns(current)
         if plain_ns is not None:  # most files of most buckets: made by other tools, or with defaults here
-            mode, uid, gid, rdev, mtime_ns = self._plain_mode, world.uid, world.gid, 0, plain_ns
+            mode, uid, gid, rdev = self._plain_mode, world.uid, world.gid, 0
+            mtime_ns, ctime_ns = plain_ns, None
         else:
             attributes = node.attributes
             mode = st_mode(attributes, umask=world.umask, mask=self._file_mask)
             uid = world.uid if attributes.uid is None else attributes.uid
             gid = world.gid if attributes.gid is None else attributes.gid
-            rdev, mtime_ns = attributes.rdev, attributes.mtime_ns
-        ctime_ns = node.ctime_ns or (
-            current.uploaded_ms * NS_PER_MS if isinstance(current, FileVersion) else mtime_ns
-        )
+            rdev, mtime_ns, ctime_ns = attributes.rdev, attributes.mtime_ns, attributes.ctime_ns
+        if ctime_ns is None:
+            ctime_ns = current.uploaded_ms * NS_PER_MS if isinstance(current, FileVersion) else mtime_ns
         return Stat(
             node.ino,
             mode,
@@ -111,7 +111,7 @@ class Stats:
             size=0,
             atime_ns=mtime_ns,
             mtime_ns=mtime_ns,
-            ctime_ns=mtime_ns,
+            ctime_ns=max(mtime_ns, attributes.ctime_ns or mtime_ns),
             entry_timeout=max(until - now, 0.0),
             attr_timeout=max(min(attributes_until, until) - now, 0.0),
         )

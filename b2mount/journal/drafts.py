@@ -195,9 +195,9 @@ class Draft:
             self.extents.write(offset, offset + len(data))
 
     def settle_mtime(self) -> None:
-        """Let the moment of the last write become the attributes' mtime."""
+        """Let the moment of the last write become the attributes' mtime and ctime."""
         if self.written_ns is not None:
-            self.attributes = replace(self.attributes, mtime_ns=self.written_ns)
+            self.attributes = replace(self.attributes, mtime_ns=self.written_ns, ctime_ns=self.written_ns)
             self.written_ns = None
 
     def resize(self, size: int) -> None:

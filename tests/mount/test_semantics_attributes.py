@@ -99,6 +99,41 @@ def test_a_write_and_a_truncation_set_the_modification_time(here: Here) -> None:
     assert abs(os.stat(path).st_mtime - time.time()) < 60
 
 
+def changed_and_number(path: Path) -> tuple[int, int]:
+    told = os.lstat(path)
+    return told.st_ctime_ns, told.st_ino
+
+
+def test_change_times_and_inode_numbers_stay_until_something_changes(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    with fresh_bucket(emulator) as bucket, mounted(emulator, tmp_path, bucket) as mount:
+        (mount.path / "dir" / "below").mkdir(parents=True)
+        names = ("written", "dated", "link", "open", "below/deep", "below")
+        written, dated, link, opened, deep, below = paths = [mount.path / "dir" / name for name in names]
+        for path in written, dated, deep:
+            touch(path)
+        os.utime(dated, ns=(0, 1_000_000_000 * S))
+        link.symlink_to("written")
+        with opened.open("wb") as file:
+            file.write(b"x")
+            file.flush()
+            of_handle = os.fstat(file.fileno())
+        first = {path: changed_and_number(path) for path in paths}
+        assert first[opened] == (of_handle.st_ctime_ns, of_handle.st_ino)
+        assert len({number for _, number in first.values()}) == len(paths)
+        assert abs(first[dated][0] / S - time.time()) < 60, "that of the change, not the time that was set"
+        files = [path for path in paths if path != below]
+        for step in mount.flush, lambda: mount.ask("refresh"), lambda: mount.remount(empty_cache=True):
+            step()
+            assert os.stat(below).st_ino == first[below][1]
+            assert {path: changed_and_number(path) for path in files} == {path: first[path] for path in files}
+        for change in (lambda: written.chmod(0o600), lambda: touch(written, b"y")):
+            before = os.stat(written).st_ctime_ns
+            change()
+            assert os.stat(written).st_ctime_ns > before
+
+
 def test_reading_changes_nothing_in_b2(here: Here) -> None:
     path = touch(here.path / "file")
     here.flush()
