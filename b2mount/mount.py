@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,10 @@ from b2mount import fuse_poll, fuse_readahead
 from b2mount.core.credentials import Credentials
 from b2mount.core.errors import B2MountError
 from b2mount.core.options import MountOptions
+from b2mount.core.words import show_count
 from b2mount.fuse import Door, mount_flags
 from b2mount.journal.journal import Journal
+from b2mount.journal.label import write_label
 from b2mount.journal.uploader import Failure
 from b2mount.mount_control import ControlServer
 from b2mount.mount_key import FindCredentials, KeyKeeper
@@ -44,6 +45,7 @@ from b2mount.mount_world import (
     check_options,
     find_lock_buckets,
     find_scope,
+    label_of,
     open_disk_cache,
     state_directory,
 )
@@ -53,7 +55,6 @@ log = logging.getLogger("b2mount.mount")
 
 EXIT_FINE = 0
 EXIT_UNSENT = 4  # something written is not in B2; it is in the journal
-LONGEST_SOCKET_PATH = 100  # bytes; unix(7) allows 107
 CACHE_SAVE_SECONDS = 20.0  # what a crash may forget of the block cache's index; a guess
 HANDLERS_AT_ONCE = 1000  # requests of the kernel served at once; those that wait for B2 cost little
 
@@ -123,6 +124,7 @@ async def _main(
         check_options(options, grant)
         lock_buckets = await find_lock_buckets(store, grant, scope)
         journal = Journal(state_directory(options, grant.account_id, scope), hard_delete=options.hard_delete)
+        write_label(journal.directory, label_of(options, grant.account_id, scope))
         disk = open_disk_cache(options, grant.account_id, scope)
         try:
             key = KeyKeeper(store, scope, journal, find_credentials)
@@ -142,6 +144,8 @@ async def _main(
                 )
                 nursery.start_soon(mounted.world.blocks.save_now_and_then, CACHE_SAVE_SECONDS)
                 failures = await mount.serve(mounted, nursery, kernel, on_ready)
+                if mount.left_at_once:
+                    store.break_off()  # threads cannot be cancelled; what they send is unknown either way
                 nursery.cancel_scope.cancel()
             return _report(failures, journal, mount.left_at_once)
         finally:
@@ -161,7 +165,7 @@ class _Mount:
         self._store = store
         self._journal = journal
         self._key = key
-        self.control_path = _control_path(journal.directory)
+        self.control_path = journal.directory.absolute() / "control.sock"
         self.left_at_once = False
         self._ending = trio.Event()
         self._signals = 0
@@ -262,8 +266,8 @@ class _Mount:
             await mounted.fs.commit_all()
             waiting = len(self._journal.queue)
             if waiting:
-                log.info("%d changes to send", waiting)
-                notify_status(f"sending {waiting} changes to B2")
+                log.info("%s to send", show_count(waiting, "change"))
+                notify_status(f"sending {show_count(waiting, 'change')} to B2")
             return await self._journal.uploader.wait_all()
         return _left(self._journal)
 
@@ -287,22 +291,14 @@ def _report(failures: list[Failure], journal: Journal, left_at_once: bool) -> in
         return EXIT_FINE
     why = "was told to leave at once" if left_at_once else "could not be sent"
     log.error(
-        "%d changes are not in B2 (%s); they are safe in %s and are sent at the next mount of the same scope",
-        len(failures),
+        "%s not in B2 (%s); safe in %s, and sent at the next mount of the same scope",
+        show_count(len(failures), "change"),
         why,
         journal.directory,
     )
     for failure in failures[:20]:
         log.error("not in B2: %s: %s", failure.name, failure.error)
     return EXIT_UNSENT
-
-
-def _control_path(directory: Path) -> Path:
-    """Return where the control socket goes: beside the journal, or in a short place of its own."""
-    path = (directory / "control.sock").absolute()
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
-        return path
-    return Path(tempfile.mkdtemp(prefix="b2mount-")) / "control.sock"
 
 
 def _shown_source(mounted: Mounted) -> str:

@@ -3,11 +3,12 @@
 Only the user who mounts may connect (the socket is 0600 in a directory of 0700). Answers never hold secrets.
 """
 
+import contextlib
 import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,7 +59,8 @@ class ControlServer:
         """Listen until cancelled; the socket file is removed then."""
         self._path.unlink(missing_ok=True)
         server = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
-        await server.bind(str(self._path))
+        with _short(self._path) as address:
+            await server.bind(address)
         self._path.chmod(0o600)
         server.listen(16)
         try:
@@ -230,6 +232,16 @@ class ControlServer:
             "uptime_seconds": time.monotonic() - self._started,
             "state_dir": str(mounted.state_dir),
         }
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """Give a name for *path* that an address has room for (107 bytes, unix(7)): by its opened directory."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
 
 
 def _flushed(failures: list[Failure]) -> Answer:

@@ -18,6 +18,7 @@ from b2mount.core.expiry import Notice, next_notice, notice_at
 from b2mount.core.grant import B2_NAMES, Grant
 from b2mount.core.rekey import why_unfit
 from b2mount.core.scope import Scope
+from b2mount.core.words import show_count
 from b2mount.journal.journal import Journal
 from b2mount.mount_notify import notify_status
 from b2mount.store.connect import MountStore
@@ -71,7 +72,11 @@ class KeyKeeper:
         text = f"{notice.words} ({_moment(self.grant.expires_ms)}); b2mount reload takes a new one"
         waiting = len(self._journal.queue)
         if notice is Notice.OVER:
-            text += f"; {waiting} changes wait in {self._journal.directory}" if waiting else ""
+            text += (
+                f"; unsent: {show_count(waiting, 'change')}, kept in {self._journal.directory}"
+                if waiting
+                else ""
+            )
             log.error("%s", text)
         else:
             log.warning("%s", text)

@@ -35,8 +35,10 @@ from b2mount.fs.overlay import Mark, Overlay
 from b2mount.fs.tree import Tree
 from b2mount.fs.world import World
 from b2mount.journal.journal import Journal
+from b2mount.journal.label import Label
 from b2mount.journal.ops import Kind, Op, parents
 from b2mount.journal.sender import Sender
+from b2mount.store.connect import MountStore
 from b2mount.store.store import BucketRow, FileVersion, Store
 
 log = logging.getLogger("b2mount.mount")
@@ -104,6 +106,20 @@ def _places(options: MountOptions) -> Places:
 def state_directory(options: MountOptions, account_id: str, scope: Scope) -> Path:
     """Return where the journal of a scope lies."""
     return _places(options).state / scope_id(account_id, scope)
+
+
+def label_of(options: MountOptions, account_id: str, scope: Scope) -> Label:
+    """Return what is written beside the journal, for people and for `recover`."""
+    single = scope.single
+    buckets = [single] if single is not None else (scope.buckets or ())
+    return Label(
+        account_id=account_id,
+        source=f"{single.name}/{scope.directory}".rstrip("/") if single is not None else "",
+        buckets={bucket.bucket_id: bucket.name for bucket in buckets if bucket.bucket_id is not None},
+        endpoint=options.endpoint,
+        mountpoint=str(options.mountpoint.absolute()),
+        hard_delete=options.hard_delete,
+    )
 
 
 async def find_lock_buckets(store: Store, grant: Grant, scope: Scope) -> frozenset[str]:
@@ -221,6 +237,7 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
         info_limits=limits,
         bypass_governance=options.bypass_governance,
         read_only=options.read_only,
+        skew_seconds=lambda: store.skew_seconds if isinstance(store, MountStore) else 0.0,
     )
     left = mounted.journal.start(
         sender.send,

@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+from b2mount.core.words import show_count as show_count
+from b2mount.core.words import show_size as show_size
+
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(i?B)?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
@@ -83,21 +86,6 @@ def reading(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Param
             raise click.BadParameter(str(error), ctx, param) from None
 
     return read
-
-
-def show_size(size_bytes: int) -> str:
-    """Write a size for people: 0 B, 999 B, 1.5 KiB, 10.0 GiB."""
-    value, unit = float(size_bytes), "B"
-    for bigger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, bigger
-    return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
-
-
-def show_count(number: int, thing: str) -> str:
-    """Write a number of things: 1 file, 2 files."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def show_duration(seconds: float) -> str:

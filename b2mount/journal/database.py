@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS ops (
     is_directory INTEGER,
     content_type TEXT,
     large_id TEXT,                -- an unfinished large file that an attempt began
-    promised_ms INTEGER           -- when the put was promised, by the local clock
+    promised_ms INTEGER           -- when the operation was promised, by the local clock
 );
 CREATE TABLE IF NOT EXISTS gone (  -- directories removed here whose names B2 may show for a while
     bucket_id TEXT NOT NULL,
@@ -75,6 +75,7 @@ class Database:
         self._lock = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)
         self._reserve = Reserve(path.with_name("reserve"))
+        self.is_new = False  # made just now
         self._db = self._guard(self._open)
         self._reserve.fill()
 
@@ -86,6 +87,7 @@ class Database:
         db.executescript(_SCHEMA)
         row = db.execute("SELECT value FROM meta WHERE key='format'").fetchone()
         if row is None:
+            self.is_new = True
             db.execute("INSERT INTO meta VALUES ('format', ?)", (str(FORMAT),))
         elif int(row[0]) != FORMAT:
             raise LocalStorageError(

@@ -19,6 +19,7 @@ import trio
 
 from b2mount.core.errors import B2MountError, LocalStorageError, OutOfSpace
 from b2mount.core.posix import Attributes
+from b2mount.core.words import show_count
 from b2mount.journal.database import Database
 from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft, Spool, local_error
 from b2mount.journal.ops import Kind, Op, OpQueue, State
@@ -56,7 +57,15 @@ class Journal:
             self._spool_directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as exc:
             raise local_error(exc, f"preparing {self.directory}") from exc
-        return Database(self.directory / "journal.sqlite")
+        database = Database(self.directory / "journal.sqlite")
+        if database.is_new and any(self._spool_directory.iterdir()):
+            database.close()
+            database.path.unlink()
+            raise LocalStorageError(
+                f"{self.directory} has a spool but no journal: what is in it cannot be told apart\n"
+                f"b2mount recover --state-dir {self.directory} --export DIR saves what is there"
+            )
+        return database
 
     def start(
         self,
@@ -95,7 +104,7 @@ class Journal:
             self.uploader.submit(op)
             self.uploader.hurry(op)
         if left:
-            log.warning("%d changes of an earlier mount are not in B2 yet; sending them now", len(left))
+            log.warning("left unsent by an earlier mount: %s; going out now", show_count(len(left), "change"))
         return left
 
     def _done(self, on_done: Done, op: Op, version: FileVersion | None) -> None:
@@ -192,6 +201,7 @@ class Journal:
         if tail is not None and tail.kind is Kind.HIDE:
             return tail
         op = Op(next(self._ids), Kind.HIDE, bucket_id, name)
+        op.promised_ms = time.time_ns() // 1_000_000
         op.after = {other.id for other in after}
         self._supersede(bucket_id, name, op, sparing=None)
         exists = exists or op.key in self._may_show

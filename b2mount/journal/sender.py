@@ -7,12 +7,12 @@ operations nor the tree.
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 
 from b2mount.core.access import is_read_only
-from b2mount.core.errors import B2MountError, HeldByLock, NoSuchFile, ReadOnlyMount
+from b2mount.core.errors import B2MountError, Conflict, HeldByLock, NoSuchFile, ReadOnlyMount
 from b2mount.core.extents import Origin, Segment
 from b2mount.core.grant import Capability
 from b2mount.core.parts import CopyWhole, Limits, UploadWhole, plan_parts
@@ -43,11 +43,13 @@ class Sender:
         info_limits: Mapping[str, int],
         bypass_governance: bool = False,
         read_only: bool = False,
+        skew_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Send through *store*; *note* writes an operation down in the journal.
 
         *info_limits* has the bytes of file info by bucket where they are fewer than usual.
         *bypass_governance* is for hard deletion. *read_only* is the person's choice: then nothing is sent.
+        *skew_seconds* tells B2's clock minus this machine's, by which promises are dated.
         """
         self._store = store
         self._large = LargeFiles(store, note)
@@ -55,18 +57,34 @@ class Sender:
         self._bypass_governance = bypass_governance
         self._info_limits = info_limits
         self._read_only = read_only
+        self._skew_seconds = skew_seconds
 
     async def send(self, op: Op) -> FileVersion | None:
         """Carry out *op*; return the version that a put made. Raises B2MountError; it may be sent again."""
         if is_read_only(self._store.grant, self._read_only):
             raise ReadOnlyMount("left by an earlier mount; this one is read-only")
         if op.kind is Kind.HIDE:
+            if op.recovered:
+                await self._demand_no_news(op)
             await self._hide(op)
             return None
         assert op.draft is not None
         return await self._put(op, op.draft)
 
     # --- hides -------------------------------------------------------------------------------------------
+
+    async def _demand_no_news(self, op: Op) -> None:
+        """Raise Conflict where somebody else wrote the name while the removal lay unsent, maybe for days.
+
+        A mount that lives would have shown it; what nobody here ever saw is not removed.
+        """
+        if not self._store.grant.has(Capability.LIST_FILES):
+            return
+        page = await self._store.list_names(op.bucket_id, op.name, start=op.name, limit=1)
+        latest_ms = op.promised_ms + max(self._skew_seconds(), 0) * 1000 + CLOCK_SLACK_MS
+        for row in page.rows:
+            if row.name == op.name and op.promised_ms and row.uploaded_ms > latest_ms:
+                raise Conflict(f"{op.name}: written by somebody else after it was removed here; it stays")
 
     async def _hide(self, op: Op) -> None:
         if not self._hard_delete:

@@ -27,7 +27,7 @@ from b2mount.core.errors import (
 )
 from b2mount.journal.database import Database
 from b2mount.journal.drafts import Draft
-from b2mount.journal.ops import Op, OpQueue, State
+from b2mount.journal.ops import Kind, Op, OpQueue, State
 from b2mount.store.store import FileVersion
 
 log = logging.getLogger("b2mount.journal")
@@ -292,8 +292,17 @@ class Uploader:
         self._database.forget(op)
         for dependant in dependants:
             self._database.record(dependant)  # their base is a version now
+        if version is not None:
+            self._date_removals(op, version)
         self.take_out(op, State.DONE)
         self._on_done(op, version)  # who waits runs only after this
+
+    def _date_removals(self, op: Op, version: FileVersion) -> None:
+        """Let the removals queued behind a put know that the version it made is none of somebody else's."""
+        for later in self._queue.chain(*op.key):
+            if later.kind is Kind.HIDE and later.promised_ms < version.uploaded_ms:
+                later.promised_ms = version.uploaded_ms
+                self._database.record(later)
 
     def _failed(self, op: Op, error: B2MountError) -> None:
         first = op.error is None or type(op.error) is not type(error)

@@ -314,6 +314,10 @@ class Caller:
         """Return an authorization that should hold."""
         return await self._keeper.current()
 
+    def break_off(self) -> None:
+        """End the requests under way at once: what they were to do may have happened or not."""
+        self._wire.break_off()
+
     def close(self) -> None:
         """Close the connections; threads end with their requests."""
         self._wire.close()

@@ -39,6 +39,10 @@ class MountStore(RetryingStore):
         """Why B2 does not take the key any more, as far as known; None where it does."""
         return self._b2.caller.key_refusal
 
+    def break_off(self) -> None:
+        """End the requests under way at once, so that a program can end although the network hangs."""
+        self._b2.caller.break_off()
+
     async def replace_key(self, credentials: KeyPair, check: Callable[[Grant], None]) -> Grant:
         """Authorize with another key and go on with it, unless *check* raises for what it opens.
 

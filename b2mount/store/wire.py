@@ -6,6 +6,7 @@ already, and costs a fifth of the processor time of a small call. Retries are no
 """
 
 import array
+import contextlib
 import fcntl
 import http.client
 import select
@@ -140,6 +141,8 @@ class Wire:
         self._idle: dict[tuple[str, str], list[tuple[float, http.client.HTTPConnection]]] = {}
         self._context: ssl.SSLContext | None = None
         self._closed = False
+        self._broken_off = False
+        self._busy: set[http.client.HTTPConnection] = set()
 
     def exchange(self, request: Request, limits: Limits) -> Answer:
         """Send *request* and return the answer, whatever its status. Raises WireFault; blocks the thread."""
@@ -149,11 +152,14 @@ class Wire:
         response: http.client.HTTPResponse | None = None
         good = False
         try:
+            self._note_busy(connection)
             sent = self._send(connection, url, proxy, request, limits)
             response = self._begin(connection.sock, request.method, sent, limits)
             answer = self._receive(connection, response, request, limits, sent)
             good = not response.will_close and sent
         finally:
+            with self._lock:
+                self._busy.discard(connection)
             if good:
                 self._put_back(url, connection)
             else:
@@ -170,6 +176,22 @@ class Wire:
         for connections in idle.values():
             for _, connection in connections:
                 connection.close()
+
+    def break_off(self) -> None:
+        """End every request under way at once, as if the network had gone, and refuse new ones."""
+        with self._lock:
+            self._broken_off = True
+            busy = list(self._busy)
+        for connection in busy:
+            with contextlib.suppress(OSError, AttributeError):  # it ended meanwhile
+                # Not SSLSocket's own method: it would pull the TLS state from under the thread that reads.
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+    def _note_busy(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            if self._broken_off:
+                raise WireFault(Fault.RESET, sent=False, detail="the program ends")
+            self._busy.add(connection)
 
     # --- connections ------------------------------------------------------------------------------------
 

@@ -395,3 +395,30 @@ def pump(source: socket.socket, target: socket.socket) -> None:
         while data := source.recv(65536):
             target.sendall(data)
         target.shutdown(socket.SHUT_WR)
+
+
+def test_breaking_off_ends_a_request_that_hangs_and_refuses_the_next(tmp_path: Path) -> None:
+    wire = Wire(user_agent="test", environment={})
+    arrived, over = threading.Event(), threading.Event()
+
+    def hang(connection: socket.socket) -> None:
+        head_of(connection)
+        arrived.set()
+        over.wait(60)
+
+    def ask() -> WireFault:
+        with pytest.raises(WireFault) as caught:
+            wire.exchange(Request("GET", server.url, {}), Limits(stall_seconds=600.0))
+        return caught.value
+
+    with Script(hang) as server:
+        failed: list[WireFault] = []
+        thread = threading.Thread(target=lambda: failed.append(ask()))
+        thread.start()
+        assert arrived.wait(60)
+        wire.break_off()
+        thread.join(60)
+        over.set()
+        assert [fault.fault for fault in failed] == [Fault.RESET]
+        assert ask().sent is False
+    wire.close()

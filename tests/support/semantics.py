@@ -126,8 +126,11 @@ def own_directory(shared: Here, request: pytest.FixtureRequest) -> Here:
 
 def ask(mount: Mount, **request: Any) -> dict[str, Any]:
     """Ask a running mount over its control socket; return its last line."""
+    control = Path(os.fsdecode(os.getxattr(mount.path, "user.b2mount.control")))
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(os.getxattr(mount.path, "user.b2mount.control"))
+        directory = os.open(control.parent, os.O_PATH)  # an address has room for 107 bytes
+        connection.connect(f"/proc/self/fd/{directory}/{control.name}")
+        os.close(directory)
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as lines:
             answer: dict[str, Any] = json.loads(list(lines)[-1])
