@@ -203,6 +203,8 @@ class FileSystem:
             if handle is not None and not self.files.handle(handle).writable:
                 raise BadHandle("the file was not opened for writing")
             await self.files.set_size(node, wanted.size, through_handle=handle is not None)
+            if handle is not None and self.files.handle(handle).synchronous:
+                await self.files.fsync(handle)
         if wanted.atime_ns is not None:
             node.atime_ns = wanted.atime_ns
         attributes = node.attributes

@@ -71,6 +71,8 @@ def test_a_write_through_o_sync_returns_when_it_is_in_b2(here: Here) -> None:
     fd = os.open(here.path / "file", os.O_CREAT | os.O_WRONLY | os.O_SYNC)
     os.write(fd, b"one")
     assert in_b2(here, "file") == b"one"
+    os.ftruncate(fd, 2)
+    assert in_b2(here, "file") == b"on"
     os.close(fd)
 
 
