@@ -53,8 +53,8 @@ def wait_for_end(seconds: float) -> None:
 def test_an_expired_key_answers_ekeyexpired_without_a_call(keyed: Keyed, bucket: str) -> None:
     emulator = keyed.emulator
     emulator.upload(bucket, "old", b"old")
-    key = emulator.create_key(list(ALL), [bucket], seconds=4)
-    ended = time.monotonic() + 4
+    key = emulator.create_key(list(ALL), [bucket], seconds=9)
+    ended = time.monotonic() + 9
     with keyed.mount(key) as mount:
         held = os.open(mount.path / "old", os.O_RDONLY)
         wait_for_end(max(ended - time.monotonic(), 0))

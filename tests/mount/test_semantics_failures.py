@@ -39,8 +39,8 @@ def stored(own: Emulator) -> str:
 def test_an_expired_key_gives_ekeyexpired_and_what_was_written_waits(
     own: Emulator, stored: str, tmp_path: Path
 ) -> None:
-    key = own.create_key(ALL, [stored], seconds=8)  # of which mounting may take some
-    ends = time.monotonic() + 8
+    key = own.create_key(ALL, [stored], seconds=12)  # of which mounting may take some
+    ends = time.monotonic() + 12
     mount = Mount(own, tmp_path, key, options=["--settle", "60", "--listing-ttl", "1"]).start()
     (mount.path / "waiting").write_bytes(b"waits")
     assert (mount.path / "file").read_bytes() == b"content"
