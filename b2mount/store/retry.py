@@ -122,6 +122,11 @@ class RetryingStore:
         return view
 
     @property
+    def incidents(self) -> Incidents:
+        """What fails now and is tried again."""
+        return self._shared.incidents
+
+    @property
     def grant(self) -> Grant:
         """What the key opens, as of the last authorization."""
         return self.inner.grant

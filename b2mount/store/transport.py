@@ -109,12 +109,13 @@ class Transport:
         except WireFault as fault:
             self._counters.unanswered(self._call)
             raise self.failed(fault.fault, fault.detail, sent=fault.sent) from None
-        self._counters.answered(
-            self._call, answer.status, time.monotonic() - started, up=up, down=answer.filled
-        )
+        seconds = time.monotonic() - started
+        refusal = None if 200 <= answer.status < 300 else _reply(answer, request)
+        code = refusal.code if refusal is not None else None
+        self._counters.answered(self._call, answer.status, seconds, up=up, down=answer.filled, code=code)
         self.server_seconds = _seconds(answer.headers.get("Date"))
-        if not 200 <= answer.status < 300:
-            raise self.failed(_reply(answer, request), sent=answer.sent) from None
+        if refusal is not None:
+            raise self.failed(refusal, sent=answer.sent) from None
         return answer
 
     def _json(self, answer: Answer) -> dict[str, Any]:
