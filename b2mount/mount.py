@@ -14,7 +14,6 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyfuse3
 import trio
@@ -38,6 +37,8 @@ from b2mount.mount_notify import (
     notify,
     notify_status,
 )
+from b2mount.mount_recent import RecentErrors
+from b2mount.mount_status import Reporter
 from b2mount.mount_world import (
     Kernel,
     Mounted,
@@ -46,9 +47,11 @@ from b2mount.mount_world import (
     find_lock_buckets,
     find_scope,
     label_of,
+    make_budget,
     open_disk_cache,
     state_directory,
 )
+from b2mount.store.budget import Budget
 from b2mount.store.connect import MountStore, open_store
 
 log = logging.getLogger("b2mount.mount")
@@ -127,8 +130,10 @@ async def _main(
         write_label(journal.directory, label_of(options, grant.account_id, scope))
         disk = open_disk_cache(options, grant.account_id, scope)
         try:
-            key = KeyKeeper(store, scope, journal, find_credentials)
-            mount = _Mount(options, store, journal, key)
+            key = KeyKeeper(store, scope, journal, find_credentials, key_id=credentials.shown_id)
+            budget = make_budget(options, store.counters)
+            budget.load(journal.directory)
+            mount = _Mount(options, store, journal, key, budget)
             async with trio.open_nursery() as nursery:
                 kernel = Kernel()
                 mounted = build(
@@ -141,12 +146,15 @@ async def _main(
                     kernel,
                     mount.control_path,
                     lock_buckets,
+                    budget,
                 )
+                nursery.start_soon(budget.watch, journal.directory)
                 nursery.start_soon(mounted.world.blocks.save_now_and_then, CACHE_SAVE_SECONDS)
                 failures = await mount.serve(mounted, nursery, kernel, on_ready)
                 if mount.left_at_once:
                     store.break_off()  # threads cannot be cancelled; what they send is unknown either way
                 nursery.cancel_scope.cancel()
+            budget.save(journal.directory)
             return _report(failures, journal, mount.left_at_once)
         finally:
             journal.close()
@@ -160,11 +168,14 @@ async def _main(
 class _Mount:
     """The running mount and the ways it ends."""
 
-    def __init__(self, options: MountOptions, store: MountStore, journal: Journal, key: KeyKeeper) -> None:
+    def __init__(
+        self, options: MountOptions, store: MountStore, journal: Journal, key: KeyKeeper, budget: Budget
+    ) -> None:
         self._options = options
         self._store = store
         self._journal = journal
         self._key = key
+        self._budget = budget
         self.control_path = journal.directory.absolute() / "control.sock"
         self.left_at_once = False
         self._ending = trio.Event()
@@ -179,7 +190,10 @@ class _Mount:
     ) -> list[Failure]:
         """Mount, serve until the end, flush; return what could not be sent."""
         nursery.start_soon(self._journal.uploader.run)
-        control = ControlServer(mounted, self.control_path, self._counters, self._end, self._key)
+        recent = RecentErrors()
+        logging.getLogger("b2mount").addHandler(recent)
+        reporter = Reporter(mounted, self._store, self._key, self._budget, recent)
+        control = ControlServer(mounted, self.control_path, reporter.facts, self._end, self._key)
         await nursery.start(control.serve)
         await nursery.start(self._watch_signals)  # before it shows: no signal may leave a dead mount behind
         self._init_fuse(mounted, kernel)
@@ -270,15 +284,6 @@ class _Mount:
                 notify_status(f"sending {show_count(waiting, 'change')} to B2")
             return await self._journal.uploader.wait_all()
         return _left(self._journal)
-
-    def _counters(self) -> dict[str, Any]:
-        totals = self._store.counters.totals()
-        return {
-            "calls": {**totals.classes, "by_name": dict(totals.requests)},
-            "cost_dollars": totals.dollars,
-            "bytes": {"up": totals.bytes_up, "down": totals.bytes_down},
-            "refused": totals.refused,
-        }
 
 
 def _left(journal: Journal) -> list[Failure]:

@@ -7,17 +7,13 @@ import contextlib
 import json
 import logging
 import os
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import trio
 
-from b2mount import __version__
 from b2mount.core.errors import B2MountError
-from b2mount.core.grant import B2_NAMES
-from b2mount.journal.ops import State
 from b2mount.journal.uploader import Failure
 from b2mount.mount_busy import programs_using
 from b2mount.mount_key import KeyKeeper
@@ -44,16 +40,15 @@ class ControlServer:
         self,
         mounted: Mounted,
         path: Path,
-        counters: Callable[[], Answer],
+        status: Callable[[], Answer],
         unmount: Unmount,
         key: KeyKeeper,
     ) -> None:
         self._mounted = mounted
         self._key = key
         self._path = path
-        self._counters = counters
+        self._status = status
         self._unmount = unmount
-        self._started = time.monotonic()
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled; the socket file is removed then."""
@@ -108,7 +103,7 @@ class ControlServer:
         await handler(request, stream)
 
     async def _answer_status(self, request: Answer, stream: trio.SocketStream) -> None:
-        await _send(stream, {"done": True, "status": self.status()})
+        await _send(stream, {"done": True, "status": self._status()})
 
     async def _answer_refresh(self, request: Answer, stream: trio.SocketStream) -> None:
         await self._mounted.fs.refresh(str(request.get("path", "")))
@@ -181,57 +176,6 @@ class ControlServer:
                 Failure(op.name, op.error or B2MountError("not sent in the time given")) for op in waiting
             ]
         return failures
-
-    def status(self) -> Answer:
-        """Return what `b2mount status` shows."""
-        mounted, world = self._mounted, self._mounted.world
-        grant, scope = world.grant, mounted.scope
-        queue = mounted.journal.queue
-        buckets = [scope.single] if scope.single is not None else (scope.buckets or [])
-        return {
-            "version": __version__,
-            "mountpoint": str(mounted.options.mountpoint),
-            "pid": os.getpid(),
-            "source": mounted.options.source,
-            "scope": {
-                "account": grant.account_id,
-                "buckets": [bucket.name for bucket in buckets],
-                "prefix": scope.limit,
-                "directory": scope.directory,
-                "read_only": world.read_only,
-                "capabilities": [B2_NAMES[one] for one in grant.capabilities],
-            },
-            "key": self._key.facts(),
-            "pending": {
-                "files": len(queue),
-                "bytes": mounted.journal.pending_bytes(),
-                "items": [
-                    {
-                        "name": op.name,
-                        "change": op.kind.value,
-                        "bytes": op.draft.extents.dirty_bytes if op.draft is not None else 0,
-                        "state": "sending" if op.state is State.SENDING else "waiting",
-                        "attempts": op.attempts,
-                        "error": str(op.error) if op.error is not None else None,
-                    }
-                    for op in list(queue.ops.values())[:1000]
-                ],
-            },
-            "cache": {
-                "memory_bytes": world.blocks.memory_bytes,
-                "disk_bytes": world.blocks.disk_bytes,
-                "disk_hits": world.blocks.counts.disk_hits,
-                "hits": world.blocks.counts.hits,
-                "misses": world.blocks.counts.misses,
-                "fetched_bytes": world.blocks.counts.fetched_bytes,
-                "listings": len(world.listings),
-                "inodes": len(world.nodes),
-            },
-            **self._counters(),
-            "errors": [{"when_ms": when, "text": text} for when, text in mounted.errors],
-            "uptime_seconds": time.monotonic() - self._started,
-            "state_dir": str(mounted.state_dir),
-        }
 
 
 @contextlib.contextmanager

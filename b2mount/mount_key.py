@@ -39,13 +39,23 @@ class KeyKeeper:
     """Owns what is known about the key's life."""
 
     def __init__(
-        self, store: MountStore, scope: Scope, journal: Journal, find: FindCredentials | None
+        self,
+        store: MountStore,
+        scope: Scope,
+        journal: Journal,
+        find: FindCredentials | None,
+        *,
+        key_id: str,
     ) -> None:
-        """Watch the key of *store*; *find* reads credentials anew from where they were found."""
+        """Watch the key of *store*; *find* reads credentials anew from where they were found.
+
+        *key_id* is what people are shown of the key.
+        """
         self._store = store
         self._scope = scope
         self._journal = journal
         self._find = find
+        self._key_id = key_id
         self._reloading = trio.Lock()
         self._changed = trio.Event()
 
@@ -87,7 +97,13 @@ class KeyKeeper:
         notice = notice_at(self.grant.expires_ms, now_ms())
         refusal = self._store.key_refusal
         words = str(refusal) if refusal is not None else notice.words if notice is not None else None
-        return {"expires_ms": self.grant.expires_ms, "warning": words}
+        ends = self.grant.expires_ms
+        return {
+            "id": self._key_id,
+            "expires_ms": ends,
+            "left_seconds": None if ends is None else max((ends - now_ms()) / 1000, 0.0),
+            "warning": words,
+        }
 
     async def reload(self) -> dict[str, Any]:
         """Read the credentials anew and go on with them; return what changed.
@@ -101,6 +117,7 @@ class KeyKeeper:
             credentials = await trio.to_thread.run_sync(self._find)
             before = self.grant
             await self._store.replace_key(credentials, self._demand_fit)
+            self._key_id = credentials.shown_id
             self._changed.set()
             self._resume()
         log.info("the mount goes on with key %s (%s)", credentials.shown_id, credentials.source)

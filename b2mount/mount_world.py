@@ -4,9 +4,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
@@ -16,6 +15,7 @@ from b2mount.cache.disk import DiskCache
 from b2mount.cache.listing import Listing
 from b2mount.cache.listings import Listings
 from b2mount.core.access import LookUpBy, look_up_by
+from b2mount.core.budget import Limits
 from b2mount.core.errors import B2MountError, NoSuchFile
 from b2mount.core.grant import Capability, Grant
 from b2mount.core.options import MountOptions
@@ -38,13 +38,14 @@ from b2mount.journal.journal import Journal
 from b2mount.journal.label import Label
 from b2mount.journal.ops import Kind, Op, parents
 from b2mount.journal.sender import Sender
+from b2mount.store.budget import Budget
 from b2mount.store.connect import MountStore
+from b2mount.store.counting import Counters
 from b2mount.store.store import BucketRow, FileVersion, Store
 
 log = logging.getLogger("b2mount.mount")
 
 DEFAULT_UMASK = 0o022
-ERRORS_KEPT = 50
 BUCKET_RIGHTS = Capability.WRITE_BUCKETS | Capability.DELETE_BUCKETS
 
 
@@ -67,7 +68,6 @@ class Mounted:
     journal: Journal
     scope: Scope
     state_dir: Path
-    errors: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=ERRORS_KEPT))
 
 
 async def find_scope(store: Store, grant: Grant, source: str | None) -> Scope:
@@ -101,6 +101,12 @@ def _places(options: MountOptions) -> Places:
     return choose_places(
         state_dir=options.state_dir, cache_dir=options.cache_dir, environ=os.environ, home=Path.home()
     )
+
+
+def make_budget(options: MountOptions, counters: Counters) -> Budget:
+    """Return the day's budget of a mount."""
+    limits = Limits(options.max_class_b_per_day, options.max_class_c_per_day, options.max_download_per_day)
+    return Budget(limits, counters)
 
 
 def state_directory(options: MountOptions, account_id: str, scope: Scope) -> Path:
@@ -162,15 +168,19 @@ def build(
     kernel: Kernel,
     control_path: Path,
     lock_buckets: frozenset[str] = frozenset(),
+    budget: Budget | None = None,
 ) -> Mounted:
     """Tie everything together, and queue what an earlier mount of the scope left unsent."""
+    budget = budget or Budget(Limits(), Counters())
     holder: list[Tree] = []
 
     def on_new_listing(bucket_id: str, listing: Listing) -> None:
         if holder:
             holder[0].on_new_listing(bucket_id, listing)
 
-    listings = Listings(store, options.listing_ttl, scope.limit, on_new=on_new_listing, nursery=nursery)
+    listings = Listings(
+        store, options.listing_ttl, scope.limit, on_new=on_new_listing, nursery=nursery, budget=budget
+    )
     overlay = Overlay(
         journal.queue,
         listings,
@@ -193,6 +203,7 @@ def build(
         invalidate_inode=lambda ino: kernel.invalidate_inode(ino),
         invalidate_entry=lambda ino, name: kernel.invalidate_entry(ino, name),
         invalidate_entries_now=lambda entries: kernel.invalidate_entries_now(entries),
+        budget=budget,
         started_ns=time.time_ns(),
         lock_buckets=lock_buckets,
     )
@@ -215,7 +226,6 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
         overlay.settle(op.bucket_id, op.name, doubtful=op.recovered)
 
     def on_refused(op: Op, error: B2MountError) -> bool:
-        mounted.errors.append((time.time_ns() // 1_000_000, f"{op.name}: {error}"))
         if op.kind is Kind.PUT:
             return False  # what was written is never dropped: it waits for a person
         overlay.drop(op.bucket_id, op.name)

@@ -19,6 +19,7 @@ from b2mount.cache.walks import LARGEST_PAGE, FlatListing, Walks, parent_of
 from b2mount.core.errors import B2MountError
 from b2mount.core.names import PLACEHOLDER
 from b2mount.core.scope import Place, list_prefix, place
+from b2mount.store.budget import Budget
 from b2mount.store.store import FileVersion, Page, Store
 
 log = logging.getLogger("b2mount.cache")
@@ -61,14 +62,18 @@ class Listings:
         *,
         on_new: Callable[[str, Listing], None],
         nursery: trio.Nursery | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """Believe what *store* tells for *ttl* seconds. *limit* is the key's prefix.
 
         *on_new* is called with the bucket and each listing that takes the place of what was known before.
-        With a *nursery*, large directories are listed ahead of their reader.
+        With a *nursery*, large directories are listed ahead of their reader. A *budget* that is spent makes
+        listings be believed for longer, and ends what is asked for ahead.
         """
         self._store = store
-        self.ttl = ttl
+        self._ttl = ttl
+        self._budget = budget
+        self.hits = self.misses = 0  # listings that were asked for and were here, and those that were not
         self._limit = limit
         self._on_new = on_new
         self._nursery = nursery
@@ -77,6 +82,15 @@ class Listings:
         self._walks: dict[str, Walks] = {}
         self._calls: dict[object, float] = {}  # list calls under way, and when each began
         self.after_call: Callable[[], None] = lambda: None  # told once the answer to a call is taken in
+
+    @property
+    def ttl(self) -> float:
+        """Seconds for which a listing is believed."""
+        return self._ttl if self._budget is None else self._ttl * self._budget.ttl_factor
+
+    @property
+    def _lists_ahead(self) -> bool:
+        return self._budget is None or self._budget.lists_ahead
 
     def __len__(self) -> int:
         return len(self._cache)
@@ -102,6 +116,7 @@ class Listings:
         while True:
             listing = self.peek(bucket_id, directory)
             if listing is not None:
+                self.hits += 1
                 return listing
             fetch = self._fetching.get(key)
             if fetch is None:
@@ -111,6 +126,7 @@ class Listings:
                 raise fetch.error  # who waited for a call shares its failure, and asks again later
             if fetch.listing is not None:
                 return fetch.listing  # also where it is not to be believed any longer than that
+        self.misses += 1
         fetch = self._fetching[key] = _Fetch()
         try:
             fetch.listing = await self._fetch(bucket_id, directory)
@@ -143,7 +159,7 @@ class Listings:
 
     def extend_ahead(self, bucket_id: str, listing: Listing) -> None:
         """Start to fetch the next page, which a reader of a large directory will soon ask for."""
-        if self._nursery is not None and not listing.complete and listing.pages > 1:
+        if self._nursery is not None and self._lists_ahead and not listing.complete and listing.pages > 1:
             self._nursery.start_soon(self._extend_quietly, bucket_id, listing)
 
     async def _extend_quietly(self, bucket_id: str, listing: Listing) -> None:
@@ -284,9 +300,8 @@ class Listings:
     async def _fetch_flat(self, bucket_id: str, flat: FlatListing, wanted: str) -> Listing | None:
         """List a subtree from *wanted* on; None where the page did not reach its end."""
         started = trio.current_time()
-        page = await self._list(
-            bucket_id, list_prefix(flat.root, self._limit), start=flat.start, limit=flat.limit
-        )
+        limit = flat.limit if self._lists_ahead else FIRST_PAGE
+        page = await self._list(bucket_id, list_prefix(flat.root, self._limit), start=flat.start, limit=limit)
         listings = split_flat_rows(
             flat.root, list(page.rows), start=flat.start, next_start=page.next_name, started=started
         )

@@ -33,4 +33,7 @@ class MountOptions:
     bypass_governance: bool = False  # delete, and weaken the retention of, what governance holds
     manage_buckets: bool = False  # mkdir and rmdir in a root that shows buckets make and delete them
     write_through: bool = False
+    max_class_b_per_day: int | None = None  # calls; None: any number
+    max_class_c_per_day: int | None = None
+    max_download_per_day: int | None = None  # bytes
     kernel_options: tuple[str, ...] = ()  # flags of mount(8) that are passed on to the kernel, e.g. "noexec"

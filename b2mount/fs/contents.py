@@ -1,5 +1,7 @@
 """The bytes of a file as a reader sees them: from memory, from the spool, from B2."""
 
+from collections.abc import Callable
+
 from b2mount.cache.blocks import Blocks
 from b2mount.core.windows import BLOCK, FLIGHT, MIB, ReadAhead
 from b2mount.fs.nodes import Content
@@ -23,8 +25,9 @@ class Reads:
 class Contents:
     """Reading of versions and drafts."""
 
-    def __init__(self, blocks: Blocks) -> None:
+    def __init__(self, blocks: Blocks, may_fetch_ahead: Callable[[], bool] = lambda: True) -> None:
         self._blocks = blocks
+        self._may_fetch_ahead = may_fetch_ahead  # whether what nobody asked for yet is worth its price
         self._streams = 0  # handles that are read ahead of
 
     def read_now(self, content: Content, start: int, end: int) -> bytes | memoryview | None:
@@ -79,6 +82,8 @@ class Contents:
         before it was read.
         """
         window = reads.ahead.on_read(start, size)
+        if not self._may_fetch_ahead():
+            return
         if window.end <= start + size or window.end <= reads.fetched_to <= window.end + FLIGHT:
             return
         if not reads.fetched_to:

@@ -47,6 +47,11 @@ class Files:
         self._handles: dict[int, Handle] = {}
         self._numbers = itertools.count(1)
 
+    @property
+    def open_count(self) -> int:
+        """How many handles are open."""
+        return len(self._handles)
+
     def open(self, node: Node, flags: int) -> int:
         """Open an existing file. Raises what the key or the mount refuses."""
         if not isinstance(node, FileNode):

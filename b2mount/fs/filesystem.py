@@ -70,7 +70,8 @@ class FileSystem:
         self._buckets = Buckets(world, tree)
         self._renames = Renames(world, tree, self._commits, self._changes)
         self._readdir = Readdir(world, tree)
-        self.files = Files(world, self._commits, self._changes, Contents(world.blocks))
+        contents = Contents(world.blocks, lambda: world.budget.reads_ahead)
+        self.files = Files(world, self._commits, self._changes, contents)
         self._xattrs = Xattrs(world, self._stats, self._commits, locks, control_path)
         self._directories: dict[int, OpenDirectory] = {}
         self._numbers = itertools.count(1)

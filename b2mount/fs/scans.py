@@ -42,6 +42,11 @@ class Scans:
         self._waiting: set[str] = set()  # of those, not read yet
         self.hits = 0  # of those, read since
 
+    @property
+    def unread(self) -> int:
+        """How many files were fetched ahead for nobody so far."""
+        return self.fetched - self.hits
+
     def on_first_read(self, node: FileNode, version: FileVersion) -> None:
         """Take note that somebody who opened a stored file begins to read it."""
         if version.file_id in self._waiting:
@@ -78,6 +83,8 @@ class Scans:
     def _fetch_ahead(self, scan: _Scan) -> None:
         """Fetch the small files among those that follow, as far as a quarter of the memory holds them."""
         blocks = self._world.blocks
+        if not self._world.budget.scans_ahead:
+            return
         order, rows = scan.listing.order, scan.listing.rows
         index = max(scan.at + 1, scan.fetched_to)
         stop = min(scan.at + 1 + scan.ahead, len(order))

@@ -15,6 +15,7 @@ from b2mount.core.scope import Scope
 from b2mount.fs.nodes import DirectoryNode, Node, Nodes
 from b2mount.fs.overlay import Overlay
 from b2mount.journal.journal import Journal
+from b2mount.store.budget import Budget
 from b2mount.store.store import Store
 
 
@@ -36,6 +37,7 @@ class World:
     invalidate_inode: Callable[[int], None]  # tell the kernel to forget data and attributes
     invalidate_entry: Callable[[int, str], None]  # tell the kernel to forget a name in a directory
     invalidate_entries_now: Callable[[list[tuple[int, str]]], None]  # and wait for it: call in a thread
+    budget: Budget
     started_ns: int  # when the mount began; the mtime of what has none
     lock_buckets: frozenset[str] = frozenset()  # buckets with Object Lock
 
