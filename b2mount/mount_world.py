@@ -36,6 +36,7 @@ from b2mount.fs.tree import Tree
 from b2mount.fs.world import World
 from b2mount.journal.journal import Journal
 from b2mount.journal.label import Label
+from b2mount.journal.large import LargeFiles
 from b2mount.journal.ops import Kind, Op, parents
 from b2mount.journal.sender import Sender
 from b2mount.store.budget import Budget
@@ -240,9 +241,11 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
             await world.blocks.adopt(draft.result, draft.spool.path)
 
     limits = dict.fromkeys(world.lock_buckets, INFO_LIMIT_LOCKED)
+    large = LargeFiles(store, mounted.journal.database)
     sender = Sender(
         store,
-        mounted.journal.note,
+        large,
+        new_id=mounted.journal.new_id,
         hard_delete=options.hard_delete,
         info_limits=limits,
         bypass_governance=options.bypass_governance,
@@ -256,7 +259,7 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
         on_done=on_done,
         on_refused=on_refused,
         on_spool_free=on_spool_free,
-        abandon=sender.abandon,
+        abandon=large.abandon,
     )
     for bucket_id, prefix in mounted.journal.left_gone():
         overlay.set(bucket_id, prefix, Mark.GONE)

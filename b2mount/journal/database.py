@@ -7,7 +7,7 @@ nothing of what the operations mean.
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,12 +17,14 @@ import trio
 from b2mount.core.errors import LocalStorageError, OutOfSpace
 from b2mount.core.extents import Extents
 from b2mount.core.posix import from_info, to_info
+from b2mount.journal import large_rows
 from b2mount.journal.drafts import Draft, Spool
 from b2mount.journal.ops import Kind, Op
 from b2mount.journal.reserve import Reserve
+from b2mount.journal.unfinished import LargeFile
 from b2mount.store.store import Action, FileVersion, Retention
 
-FORMAT = 1
+FORMAT = 2
 _NO_LIMIT = 1 << 30  # here nothing is sent: the limit is checked where it is
 
 _SCHEMA = """
@@ -43,7 +45,6 @@ CREATE TABLE IF NOT EXISTS ops (
     info TEXT,                    -- JSON; attributes included
     is_directory INTEGER,
     content_type TEXT,
-    large_id TEXT,                -- an unfinished large file that an attempt began
     promised_ms INTEGER           -- when the operation was promised, by the local clock
 );
 CREATE TABLE IF NOT EXISTS gone (  -- directories removed here whose names B2 may show for a while
@@ -55,8 +56,18 @@ CREATE TABLE IF NOT EXISTS gone (  -- directories removed here whose names B2 ma
 
 _UPSERT = """
 INSERT OR REPLACE INTO ops (id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled,
-                            base, base_op, info, is_directory, content_type, large_id, promised_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                            base, base_op, info, is_directory, content_type, promised_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+# Format 1 had an unfinished large file in the row of its put, and nothing of its parts: it is begun anew.
+_FROM_1 = """
+BEGIN;
+INSERT INTO large SELECT id, -1, bucket_id, name, '', '{}', NULL, 0, large_id, NULL FROM ops
+    WHERE large_id IS NOT NULL;
+ALTER TABLE ops DROP COLUMN large_id;
+UPDATE meta SET value = '2' WHERE key = 'format';
+COMMIT;
 """
 
 T = TypeVar("T")
@@ -84,11 +95,13 @@ class Database:
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # WAL syncs at each commit: what is acknowledged survives
-        db.executescript(_SCHEMA)
+        db.executescript(_SCHEMA + large_rows.SCHEMA)
         row = db.execute("SELECT value FROM meta WHERE key='format'").fetchone()
         if row is None:
             self.is_new = True
             db.execute("INSERT INTO meta VALUES ('format', ?)", (str(FORMAT),))
+        elif int(row[0]) == 1:
+            db.executescript(_FROM_1)
         elif int(row[0]) != FORMAT:
             raise LocalStorageError(
                 f"{self.path} was written by another version of b2mount (format {row[0]})"
@@ -106,23 +119,48 @@ class Database:
 
     def record(self, op: Op) -> None:
         """Write down the operation as it stands; durable after the next commit."""
-        self._pending.append((_UPSERT, _row(op)))
-        self._recorded += 1
+        self._record((_UPSERT, _row(op)))
 
     def forget(self, op: Op) -> None:
         """Strike the operation off; durable after the next commit."""
-        self._pending.append(("DELETE FROM ops WHERE id=?", (op.id,)))
+        self._record(("DELETE FROM ops WHERE id=?", (op.id,)))
+
+    def record_large(self, large: LargeFile) -> None:
+        """Write down a large file as it stands, without its parts; durable after the next commit."""
+        version = version_to_json(large.version) if large.version is not None else None
+        self._record(large_rows.save(large, version))
+
+    def record_parts(self, large: LargeFile, numbers: Iterable[int]) -> None:
+        """Write down parts of a large file as they stand; durable after the next commit."""
+        for number in numbers:
+            self._record(large_rows.save_part(large, number))
+
+    def forget_large(self, large: LargeFile) -> None:
+        """Strike a large file off, parts and all; durable after the next commit."""
+        for statement in large_rows.forget(large):
+            self._record(statement)
+
+    def load_large(self) -> list[LargeFile]:
+        """Read which large files an earlier life had on the way. Raises LocalStorageError."""
+        rows = self._guard(lambda: self._db.execute(large_rows.SELECT).fetchall())
+        parts = self._guard(lambda: self._db.execute(large_rows.SELECT_PARTS).fetchall())
+        try:
+            versions = {row[0]: version_from_json(row[9]) for row in rows if row[9]}
+            return large_rows.read(rows, parts, versions)
+        except (ValueError, KeyError, TypeError) as exc:
+            raise self._damaged(exc) from exc
+
+    def _record(self, statement: tuple[str, tuple[Any, ...]]) -> None:
+        self._pending.append(statement)
         self._recorded += 1
 
     def record_gone(self, bucket_id: str, prefix: str) -> None:
         """Write down that a directory was removed here; durable after the next commit."""
-        self._pending.append(("INSERT OR REPLACE INTO gone VALUES (?, ?)", (bucket_id, prefix)))
-        self._recorded += 1
+        self._record(("INSERT OR REPLACE INTO gone VALUES (?, ?)", (bucket_id, prefix)))
 
     def forget_gone(self, bucket_id: str, prefix: str) -> None:
         """Strike a removed directory off; durable after the next commit."""
-        self._pending.append(("DELETE FROM gone WHERE bucket_id=? AND prefix=?", (bucket_id, prefix)))
-        self._recorded += 1
+        self._record(("DELETE FROM gone WHERE bucket_id=? AND prefix=?", (bucket_id, prefix)))
 
     def load_gone(self) -> list[tuple[str, str]]:
         """Read which directories an earlier life removed: bucket and prefix."""
@@ -189,7 +227,7 @@ class Database:
         """
         columns = (
             "id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled, "
-            "base, base_op, info, is_directory, content_type, large_id, promised_ms"
+            "base, base_op, info, is_directory, content_type, promised_ms"
         )
         rows = self._guard(
             lambda: self._db.execute(f"SELECT {columns} FROM ops ORDER BY ordering").fetchall()
@@ -197,9 +235,12 @@ class Database:
         try:
             return _ops(rows, spool_path)
         except (ValueError, KeyError, TypeError) as exc:
-            raise LocalStorageError(
-                f"the journal {self.path} is damaged ({exc!r}); what it promised to send cannot be read"
-            ) from exc
+            raise self._damaged(exc) from exc
+
+    def _damaged(self, exc: Exception) -> LocalStorageError:
+        return LocalStorageError(
+            f"the journal {self.path} is damaged ({exc!r}); what it promised to send cannot be read"
+        )
 
     def close(self) -> None:
         """Close the file; what was recorded and not committed is lost."""
@@ -232,7 +273,7 @@ def _row(op: Op) -> tuple[Any, ...]:
     )
     draft = op.draft
     if draft is None:
-        return (*common, None, None, None, None, None, None, None, None, op.promised_ms)
+        return (*common, None, None, None, None, None, None, None, op.promised_ms)
     base = draft.resolve_base()
     return (
         *common,
@@ -243,7 +284,6 @@ def _row(op: Op) -> tuple[Any, ...]:
         json.dumps(to_info(draft.attributes, draft.keep, limit=_NO_LIMIT)),
         int(op.name.endswith("/.bzEmpty") or op.name == ".bzEmpty"),
         draft.content_type,
-        op.large_id,
         op.promised_ms,
     )
 
@@ -269,8 +309,7 @@ def _op(row: tuple[Any, ...], draft: Draft | None) -> Op:
     op.after = set(json.loads(row[5]))
     op.sent_before = bool(row[6])
     op.recovered = True
-    op.large_id = row[15]
-    op.promised_ms = row[16] or 0
+    op.promised_ms = row[15] or 0
     return op
 
 

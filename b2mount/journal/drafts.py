@@ -14,6 +14,7 @@ from pathlib import Path
 from b2mount.core.errors import LocalStorageError, OutOfSpace
 from b2mount.core.extents import Extents, Origin, Segment
 from b2mount.core.posix import Attributes
+from b2mount.journal.unfinished import LargeFile
 from b2mount.store.store import FileVersion
 
 AUTOMATIC_CONTENT_TYPE = "b2/x-auto"  # B2 chooses by the name's extension
@@ -155,7 +156,9 @@ class Draft:
         "extents",
         "frozen",
         "id",
+        "interim",
         "keep",
+        "large",
         "result",
         "spool",
         "written_ns",
@@ -181,6 +184,8 @@ class Draft:
         self.keep: Mapping[str, str] = keep or {}
         self.frozen = False
         self.result: FileVersion | None = None
+        self.large: LargeFile | None = None  # that it is being sent as
+        self.interim: LargeFile | None = None  # finished; has the content, and not yet name and attributes
         self.written_ns: int | None = None  # when it was last written to, where that sets the mtime
 
     @property
@@ -212,6 +217,11 @@ class Draft:
         while isinstance(self.base, Draft) and self.base.result is not None:
             self.base = self.base.result
         return self.base
+
+    @property
+    def away_bytes(self) -> int:
+        """How many of the new bytes have left the spool, since B2 has them."""
+        return sum(large.away_bytes for large in (self.large, self.interim) if large is not None)
 
     @property
     def only_metadata(self) -> bool:

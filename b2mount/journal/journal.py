@@ -23,6 +23,7 @@ from b2mount.core.words import show_count
 from b2mount.journal.database import Database
 from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft, Spool, local_error
 from b2mount.journal.ops import Kind, Op, OpQueue, State
+from b2mount.journal.unfinished import LargeFile
 from b2mount.journal.uploader import Done, Refused, Send, SpoolFree, Uploader
 from b2mount.store.store import FileVersion
 
@@ -76,7 +77,7 @@ class Journal:
         on_done: Done,
         on_refused: Refused,
         on_spool_free: SpoolFree,
-        abandon: Callable[[str], Awaitable[None]],
+        abandon: Callable[[LargeFile], Awaitable[None]],
     ) -> list[Op]:
         """Make the uploader, and queue what an earlier life left unsent; return that, in order.
 
@@ -94,11 +95,14 @@ class Journal:
             abandon=abandon,
         )
         left = self.database.load(self._spool_path)
-        self._ids = itertools.count(max((max(op.id, op.order) for op in left), default=0) + 1)
+        larges = self.database.load_large()
+        used = [number for op in left for number in (op.id, op.order)] + [large.id for large in larges]
+        self._ids = itertools.count(max(used, default=0) + 1)
         known = {op.id for op in left if op.draft is not None}
         for path in self._spool_directory.iterdir():
             if not path.name.isdigit() or int(path.name) not in known:
                 path.unlink()  # written, but neither closed nor synced when the mount died
+        self._restore_large(larges, {op.id: op.draft for op in left if op.draft is not None})
         self.queue.restore(left)
         for op in left:
             self.uploader.submit(op)
@@ -106,6 +110,21 @@ class Journal:
         if left:
             log.warning("left unsent by an earlier mount: %s; going out now", show_count(len(left), "change"))
         return left
+
+    def _restore_large(self, larges: list[LargeFile], drafts: Mapping[int, Draft]) -> None:
+        """Give drafts the large files that an earlier life sent them as; have the rest cancelled."""
+        for large in larges:
+            draft = drafts.get(large.draft_id)
+            if draft is None:
+                self.uploader.abandon(large)
+            elif large.version is not None:
+                draft.interim = large
+            else:
+                draft.large = large
+
+    def new_id(self) -> int:
+        """Return a number that nothing in the journal has yet."""
+        return next(self._ids)
 
     def _done(self, on_done: Done, op: Op, version: FileVersion | None) -> None:
         if op.kind is Kind.PUT:
@@ -218,7 +237,9 @@ class Journal:
     def update(self, op: Op) -> None:
         """Write down that the draft's attributes changed, and let the settle time begin anew."""
         assert op.state is State.QUEUED
-        self.uploader.abandon_large(op)  # B2 took the attributes when the file was begun
+        assert op.draft is not None
+        if op.draft.large is not None and not op.draft.large.streamed and op.draft.interim is None:
+            self.uploader.abandon_large(op.draft)  # B2 took the attributes when the file was begun
         self.database.record(op)
         self.uploader.submit(op)
 
@@ -294,11 +315,6 @@ class Journal:
             if not self.queue.pending_below(bucket_id, prefix):
                 self.remember_gone(bucket_id, prefix, False)
         return sorted(self._gone)
-
-    async def note(self, op: Op) -> None:
-        """Write an operation down as it stands, durably."""
-        self.database.record(op)
-        await self.database.commit()
 
     async def commit(self) -> None:
         """Return when every change made so far survives a crash: it is in the journal, or else in B2.

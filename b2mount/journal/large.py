@@ -1,12 +1,13 @@
 """Make large files of parts, a part that B2 has already not being sent again.
 
-The unfinished file's ID is kept with its operation, in the journal too, so the next attempt, after a failure
-or a crash, goes on with the parts that B2 lists. What cannot be finished at all is cancelled.
+What is planned, begun and sent is in the journal (unfinished.py), so the next attempt, after a failure or a
+crash, goes on with the parts that B2 lists. What is of no use any more is cancelled. Knows nothing of how the
+parts are chosen.
 """
 
-import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -15,14 +16,16 @@ from b2mount.core.errors import (
     B2Unavailable,
     CapReached,
     InvalidArgument,
+    LocalStorageError,
     NoSuchFile,
     RefusedByB2,
     Throttled,
     VersionGone,
 )
-from b2mount.core.parts import Assemble, CopyPart, UploadPart
+from b2mount.core.grant import Capability
 from b2mount.journal.bodies import sha1_of
-from b2mount.journal.ops import Op
+from b2mount.journal.database import Database
+from b2mount.journal.unfinished import LargeFile, Part
 from b2mount.store.store import Action, Body, FileVersion, PartRow, Store
 
 log = logging.getLogger("b2mount.journal")
@@ -31,127 +34,238 @@ PARTS_AT_ONCE = 16  # of one file; the store limits what all files send at once
 WORTH_KEEPING = (B2Unavailable, Throttled, CapReached)  # after these the same parts will do
 NOT_THERE = (NoSuchFile, VersionGone, RefusedByB2, InvalidArgument)  # an unfinished file that is no more
 
-Note = Callable[[Op], Awaitable[None]]
 BodyOf = Callable[[int, int], Awaitable[Body]]
+Extend = Callable[[deque[int]], bool]
 
 
 class LargeFiles:
     """The sending of large files."""
 
-    def __init__(self, store: Store, note: Note) -> None:
-        """Send through *store*; *note* writes an operation down in the journal."""
+    def __init__(self, store: Store, database: Database) -> None:
         self._store = store
-        self._note = note
+        self._database = database
 
-    async def assemble(
-        self,
-        op: Op,
-        plan: Assemble,
-        base: FileVersion | None,
-        body_of: BodyOf,
-        *,
-        content_type: str,
-        info: Mapping[str, str],
-    ) -> FileVersion:
-        """Make *plan*'s file under the operation's name. Raises B2MountError; then it may be tried again."""
-        have: dict[int, PartRow] = {}
-        if op.large_id is not None:
-            finished = await self._look(op, op.large_id, have)
-            if finished is not None:
-                return finished
-        if op.large_id is not None and max(have, default=0) > len(plan.parts):
-            await self.cancel(op.large_id, op.name)  # begun by another plan
-            op.large_id = None
-        if op.large_id is None:
-            have.clear()
-            op.large_id = await self._store.start_large(
-                op.bucket_id, op.name, content_type=content_type, info=info
-            )
-            await self._note(op)
-        file_id = op.large_id
-        try:
-            sha1s = await self._send_parts(file_id, plan, base, body_of, have)
-            version = await self._store.finish_large(file_id, sha1s)
-        except B2MountError as exc:
-            if not isinstance(exc, WORTH_KEEPING) and await self.cancel(file_id, op.name):
-                op.large_id = None
-            raise
-        op.large_id = None
-        return version
+    async def complete(self, large: LargeFile, body_of: BodyOf) -> FileVersion:
+        """Send what B2 misses of a wholly planned file; finish it. Raises B2MountError; try again then."""
+        async with large.lock:
+            try:
+                finished = large.version or await self._look(large, body_of)
+                if finished is None:
+                    await self._begin(large)
+                    await self._send_parts(large, body_of, None)
+                    assert large.file_id is not None
+                    sha1s = [part.sha1 or "" for part in large.parts]
+                    finished = await self._store.finish_large(large.file_id, sha1s)
+            except BaseException:
+                large.looked = False
+                raise
+            large.version = finished
+            self._database.record_large(large)
+            return finished
 
-    async def cancel(self, file_id: str, name: str) -> bool:
-        """Cancel an unfinished file; where that fails, say so, leave it, and return False."""
-        try:
-            await self._store.cancel_large(file_id)
-        except B2MountError as exc:
-            log.warning("%s: unfinished large file %s is left in B2: %s", name, file_id, exc)
-            return False
+    async def stream(self, large: LargeFile, body_of: BodyOf, extend: Extend) -> None:
+        """Send parts as *extend* plans them, until it says that there will be no more, and all are sent.
+
+        *extend* appends the numbers of new parts to what it is given; `large.tell()` has it asked again.
+        """
+        async with large.lock:
+            await self._begin(large)
+            await self._send_parts(large, body_of, extend)
+
+    async def abandon(self, large: LargeFile) -> None:
+        """Stop sending a file that is of no use, and have B2 keep nothing of it."""
+        large.dropped = True
+        large.tell()
+        await self.cancel(large)
+
+    async def cancel(self, large: LargeFile) -> bool:
+        """Have B2 keep nothing of a file; False where that fails: then the next mount tries again."""
+        async with large.lock:
+            try:
+                await self._remove(large)
+            except B2MountError as exc:
+                what = "large file" if large.version is not None else "unfinished large file"
+                log.warning("%s: %s %s is left in B2 for now: %s", large.name, what, large.file_id, exc)
+                return False
+        self._database.forget_large(large)
+        await self._commit(large)
         return True
 
-    async def _look(self, op: Op, file_id: str, have: dict[int, PartRow]) -> FileVersion | None:
-        """Fill in the parts that B2 has; return the version where the file is finished already."""
+    def forget(self, large: LargeFile) -> None:
+        """Take note that a finished file is what its draft was to become."""
+        self._database.forget_large(large)
+
+    async def _remove(self, large: LargeFile) -> None:
+        if large.version is not None:
+            if self._store.grant.has(Capability.DELETE_FILES):
+                await self._store.delete_version(large.name, large.version.file_id)
+            return
+        if large.file_id is None and large.doubtful:
+            await self._adopt(large)
+        if large.file_id is not None:
+            await self._store.cancel_large(large.file_id)
+
+    # --- beginning ---------------------------------------------------------------------------------------
+
+    async def _begin(self, large: LargeFile) -> None:
+        """Have B2 begin the file; that it was asked is written down first, so that none is forgotten."""
+        if large.file_id is None and large.doubtful:
+            await self._adopt(large)
+        if large.file_id is None:
+            large.doubtful = True
+            self._database.record_large(large)
+            self._database.record_parts(large, range(1, len(large.parts) + 1))
+            await self._commit(large)
+            large.file_id = await self._store.start_large(
+                large.bucket_id, large.name, content_type=large.content_type, info=large.info
+            )
+            large.doubtful, large.looked = False, True
+            self._database.record_large(large)
+            await self._commit(large)
+
+    async def _commit(self, large: LargeFile) -> None:
+        """Make what is known of the file durable; on a full disk go on without, for sending makes room."""
         try:
-            have.update({row.number: row for row in await self._store.list_parts(file_id)})
+            await self._database.commit()
+        except LocalStorageError as exc:
+            log.info("%s: sent without a mark in the journal: %s", large.name, exc)
+
+    async def _adopt(self, large: LargeFile) -> None:
+        """Find the file that B2 may have begun although its reply never came. Others look alike to no bit."""
+        if not self._store.grant.has(Capability.LIST_FILES):
+            return
+        rows = await self._store.list_unfinished(large.bucket_id, large.name)
+        alike = [
+            row
+            for row in rows
+            if row.name == large.name and dict(row.info) == large.info and not large.file_id
+        ]
+        for row in alike[1:]:
+            await self._store.cancel_large(row.file_id)
+        if alike:
+            large.file_id, large.doubtful = alike[0].file_id, False
+            self._database.record_large(large)
+
+    # --- going on ----------------------------------------------------------------------------------------
+
+    async def _look(self, large: LargeFile, body_of: BodyOf) -> FileVersion | None:
+        """Find which parts B2 has; return the version where the file is finished already."""
+        if large.file_id is None or large.looked:
+            return None
+        try:
+            rows = {row.number: row for row in await self._store.list_parts(large.file_id)}
         except NOT_THERE:
-            op.large_id = None
-            return await self._finished(file_id)
+            finished = await self._finished(large)
+            if finished is None:
+                self._lose(large)
+            return finished
+        for number, part in enumerate(large.parts, 1):
+            part.sha1 = await self._sha1_there(part, rows.pop(number, None), body_of)
+            if part.sha1 is None and part.away:
+                raise LocalStorageError(f"B2 lost part {number} of {large.name}, which was in B2 alone")
+        if rows:  # more parts than are planned: a file has all parts that it has
+            await self._store.cancel_large(large.file_id)
+            self._lose(large)
+        large.looked = True
         return None
 
-    async def _finished(self, file_id: str) -> FileVersion | None:
+    async def _sha1_there(self, part: Part, row: PartRow | None, body_of: BodyOf) -> str | None:
+        """Return the SHA-1 of a part that B2 has as it is planned; None where it is to be sent."""
+        if row is None or row.size != part.size:
+            return None
+        if part.copied and part.sha1 is None:
+            return row.sha1  # its range was written down before it was copied, and never changes
+        if part.sha1 is None:
+            body = await body_of(part.start, part.end)
+            return row.sha1 if await trio.to_thread.run_sync(sha1_of, body) == row.sha1 else None
+        return row.sha1 if part.sha1 == row.sha1 else None
+
+    def _lose(self, large: LargeFile) -> None:
+        """Take note that B2 has nothing of the file."""
+        if large.away_bytes:
+            raise LocalStorageError(f"B2 lost the unfinished large file of {large.name}")
+        large.file_id = None
+        for part in large.parts:
+            part.sha1 = None
+        self._database.record_parts(large, range(1, len(large.parts) + 1))
+
+    async def _finished(self, large: LargeFile) -> FileVersion | None:
+        """Return the finished version of a file that B2 does not call unfinished."""
+        assert large.file_id is not None
+        if large.has_all and not self._store.grant.has(Capability.READ_FILES):
+            # B2 cannot be asked with this key; nobody else knows the ID to cancel it by.
+            return FileVersion(
+                name=large.name, file_id=large.file_id, size=large.planned_to, uploaded_ms=0, info=large.info
+            )
         try:
-            version = await self._store.get_info(file_id)
-        except B2MountError:
+            version = await self._store.get_info(large.file_id)
+        except NOT_THERE:
             return None
         return version if version.action is Action.UPLOAD else None
 
-    async def _send_parts(
-        self,
-        file_id: str,
-        plan: Assemble,
-        base: FileVersion | None,
-        body_of: BodyOf,
-        have: Mapping[int, PartRow],
-    ) -> list[str]:
-        sha1s = [""] * len(plan.parts)
-        slots = trio.CapacityLimiter(PARTS_AT_ONCE)
-        failures: list[B2MountError] = []
+    # --- parts -------------------------------------------------------------------------------------------
 
-        async def send(index: int, part: CopyPart | UploadPart) -> None:
+    async def _send_parts(self, large: LargeFile, body_of: BodyOf, extend: Extend | None) -> None:
+        failures: list[B2MountError] = []
+        todo = deque(number for number, part in enumerate(large.parts, 1) if part.sha1 is None)
+        busy = 0
+
+        async def send(number: int) -> None:
+            nonlocal busy
             try:
-                async with slots:
-                    sha1s[index] = await self._send_part(
-                        file_id, index + 1, part, base, body_of, have.get(index + 1)
-                    )
+                await self._send_part(large, number, body_of)
             except B2MountError as exc:
                 failures.append(exc)
-                nursery.cancel_scope.cancel()
+            busy -= 1
+            large.tell()
 
         async with trio.open_nursery() as nursery:
-            for index, part in enumerate(plan.parts):
-                nursery.start_soon(send, index, part)
+            while True:
+                news = large.changed
+                if failures or large.dropped:
+                    nursery.cancel_scope.cancel()
+                    break
+                more = extend is not None and extend(todo)
+                if not (more or todo or busy):
+                    todo.extend(number for number, part in enumerate(large.parts, 1) if part.sha1 is None)
+                    if not todo:
+                        break
+                while todo and busy < PARTS_AT_ONCE:
+                    busy += 1
+                    nursery.start_soon(send, todo.popleft())
+                await news.wait()
         if failures:
             raise failures[0]
-        return sha1s
+        if large.dropped:
+            raise B2MountError(f"{large.name}: its sending was given up")
 
-    async def _send_part(
-        self,
-        file_id: str,
-        number: int,
-        part: CopyPart | UploadPart,
-        base: FileVersion | None,
-        body_of: BodyOf,
-        there: PartRow | None,
-    ) -> str:
-        """Send one part, or find that B2 has it; return its SHA-1."""
-        if isinstance(part, CopyPart):
-            assert base is not None
-            if there is not None and there.size == part.end - part.start:
-                return there.sha1  # the same range of the same version: nothing else was ever planned for it
-            row = await self._store.copy_part(base.file_id, part.start, part.end, file_id, number)
+    async def _send_part(self, large: LargeFile, number: int, body_of: BodyOf) -> None:
+        """Send one part; without effect where its bytes are written anew meanwhile."""
+        part = large.parts[number - 1]
+        try:
+            with trio.CancelScope() as part.scope:
+                sha1 = await self._send_bytes(large, number, part, body_of)
+                if not part.scope.cancel_called:
+                    part.sha1 = sha1
+                    self._database.record_parts(large, [number])
+        except B2MountError:
+            if part.scope is None or not part.scope.cancel_called:
+                raise
+        finally:
+            part.scope = None
+
+    async def _send_bytes(self, large: LargeFile, number: int, part: Part, body_of: BodyOf) -> str:
+        assert large.file_id is not None
+        part.moved = 0
+        if part.copied:
+            assert large.source_id is not None
+            row = await self._store.copy_part(large.source_id, part.start, part.end, large.file_id, number)
             return row.sha1
+
+        def progress(sent: int) -> None:
+            part.moved += sent
+
         body = await body_of(part.start, part.end)
-        if there is not None and there.size == body.size:
-            sha1 = await trio.to_thread.run_sync(functools.partial(sha1_of, body))
-            if sha1 == there.sha1:
-                return sha1
-        return (await self._store.upload_part(file_id, number, body)).sha1
+        sha1 = await large.total.of_part(number, body) if large.total is not None else None
+        row = await self._store.upload_part(large.file_id, number, body, sha1=sha1, progress=progress)
+        return row.sha1

@@ -46,7 +46,6 @@ class Op:
         "finished",
         "id",
         "kind",
-        "large_id",
         "name",
         "order",
         "promised_ms",
@@ -72,7 +71,6 @@ class Op:
         self.attempts = 0
         self.error: B2MountError | None = None  # of the last attempt
         self.failed_for_good = False  # B2 refused: waiting for a person, tried again now and then
-        self.large_id: str | None = None  # an unfinished large file that an attempt began
         self.recovered = False  # left by an earlier life: B2 may have it already
         self.promised_ms = 0  # when it was promised: milliseconds since the epoch, local clock
         self.refused = False  # given up: B2 will not do it, and it was undone here
@@ -84,6 +82,13 @@ class Op:
     @property
     def key(self) -> tuple[str, str]:
         return (self.bucket_id, self.name)
+
+    @property
+    def sent_bytes(self) -> int:
+        """How much of a large file B2 has already, in bytes."""
+        if self.draft is None or self.draft.large is None:
+            return 0
+        return self.draft.large.sent_bytes
 
 
 def parents(name: str) -> Iterator[str]:

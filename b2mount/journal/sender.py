@@ -15,12 +15,13 @@ from b2mount.core.access import is_read_only
 from b2mount.core.errors import B2MountError, Conflict, HeldByLock, NoSuchFile, ReadOnlyMount
 from b2mount.core.extents import Origin, Segment
 from b2mount.core.grant import Capability
-from b2mount.core.parts import CopyWhole, Limits, UploadWhole, plan_parts
+from b2mount.core.parts import Assemble, CopyWhole, Limits, UploadWhole, plan_parts
 from b2mount.core.posix import INFO_LIMIT, header_bytes, to_info
 from b2mount.journal.bodies import BytesBody, SparseBody, SpoolBody, ZeroBody, sha1_of
 from b2mount.journal.drafts import Draft
-from b2mount.journal.large import LargeFiles, Note
+from b2mount.journal.large import NOT_THERE, WORTH_KEEPING, BodyOf, LargeFiles
 from b2mount.journal.ops import Kind, Op
+from b2mount.journal.unfinished import LargeFile
 from b2mount.store.store import Action, Body, FileVersion, Store
 
 VERSIONS_LOOKED_AT = 1000  # of a name, the newest first: one class C transaction
@@ -37,22 +38,24 @@ class Sender:
     def __init__(
         self,
         store: Store,
-        note: Note,
+        large: LargeFiles,
         *,
+        new_id: Callable[[], int],
         hard_delete: bool,
         info_limits: Mapping[str, int],
         bypass_governance: bool = False,
         read_only: bool = False,
         skew_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """Send through *store*; *note* writes an operation down in the journal.
+        """Send through *store*, large files through *large*; *new_id* gives the journal's next number.
 
         *info_limits* has the bytes of file info by bucket where they are fewer than usual.
         *bypass_governance* is for hard deletion. *read_only* is the person's choice: then nothing is sent.
         *skew_seconds* tells B2's clock minus this machine's, by which promises are dated.
         """
         self._store = store
-        self._large = LargeFiles(store, note)
+        self._large = large
+        self._new_id = new_id
         self._hard_delete = hard_delete
         self._bypass_governance = bypass_governance
         self._info_limits = info_limits
@@ -122,6 +125,10 @@ class Sender:
         sent = await self._sent_before(op, draft, base)
         if sent is not None:
             return sent
+        if draft.interim is not None:
+            return await self._correct(op, draft, draft.interim)
+        if draft.large is not None:
+            return await self._assemble(op, draft, base, draft.large)
         if draft.only_metadata and base is not None and 0 < base.size <= Limits().maximum_single:
             return await self._copy(op, draft, base, 0, None)
         segments = list(draft.extents.segments(0, draft.size))
@@ -143,25 +150,102 @@ class Sender:
         if isinstance(plan, CopyWhole):
             assert base is not None
             return await self._copy(op, draft, base, plan.start, plan.end)
-        return await self._large.assemble(
-            op,
-            plan,
-            base,
-            functools.partial(self._body, draft, base),
+        info = await self._info_of_large(op, draft, base)
+        return await self._assemble(op, draft, base, self._planned(op, draft, plan, base, info))
+
+    # --- large files -------------------------------------------------------------------------------------
+
+    def _planned(
+        self, op: Op, draft: Draft, plan: Assemble, base: FileVersion | None, info: Mapping[str, str]
+    ) -> LargeFile:
+        draft.large = large = LargeFile(
+            self._new_id(),
+            draft.id,
+            op.bucket_id,
+            op.name,
             content_type=draft.content_type,
-            info=await self._info_of_large(op, draft, base),
+            info=info,
+            source_id=base.file_id if base is not None else None,
         )
+        large.plan(plan.parts)
+        return large
+
+    async def _assemble(
+        self, op: Op, draft: Draft, base: FileVersion | None, large: LargeFile
+    ) -> FileVersion:
+        """Make a draft's large file; what was begun before it was closed is corrected by a copy."""
+        version = await self._complete(draft, large, functools.partial(self._body, draft, base))
+        draft.large = None
+        if not large.streamed:
+            self._large.forget(large)
+            return version
+        draft.interim = large
+        return await self._correct(op, draft, large)
+
+    async def _complete(self, draft: Draft, large: LargeFile, body_of: BodyOf) -> FileVersion:
+        try:
+            return await self._large.complete(large, body_of)
+        except B2MountError as exc:
+            keep = isinstance(exc, WORTH_KEEPING) or large.away_bytes
+            if not keep and await self._large.cancel(large):
+                draft.large = None
+            raise
+
+    async def _correct(self, op: Op, draft: Draft, interim: LargeFile) -> FileVersion:
+        """Give content that B2 has the name and attributes of the draft; return the version that has them."""
+        version = interim.version
+        assert version is not None
+        if not self._store.grant.has(Capability.READ_FILES):  # what copying needs
+            self._large.forget(interim)
+            draft.interim = None
+            return version
+        wanted = await self._info_of_large(op, draft, None)
+        if (op.bucket_id, op.name) == (interim.bucket_id, version.name) and wanted == dict(version.info):
+            self._large.forget(interim)
+            draft.interim = None
+            return version
+        try:
+            corrected = await self._copy_whole(op, draft, version, wanted)
+        except NOT_THERE:
+            if not interim.away_bytes:  # somebody removed it: all is sent again, from here
+                self._large.forget(interim)
+                draft.interim = None
+            raise
+        await self._large.abandon(interim)
+        draft.interim = None
+        return corrected
+
+    async def _copy_whole(
+        self, op: Op, draft: Draft, version: FileVersion, info: Mapping[str, str]
+    ) -> FileVersion:
+        if version.size <= Limits().maximum_single:
+            return await self._store.copy_file(
+                version.file_id, op.bucket_id, op.name, content_type=draft.content_type, info=info
+            )
+        whole = [Segment(0, version.size, Origin.BASE)]
+        plan = plan_parts(whole, base_size=version.size)
+        assert isinstance(plan, Assemble)
+        large = draft.large or self._planned(op, draft, plan, version, info)
+        corrected = await self._complete(draft, large, functools.partial(self._body, draft, None))
+        draft.large = None
+        self._large.forget(large)
+        return corrected
 
     async def _info_of_large(self, op: Op, draft: Draft, base: FileVersion | None) -> dict[str, str]:
         """Return the file info of a large file, with its SHA-1 where all of it is here to be read.
 
         B2 keeps none for large files; this entry is where b2, rclone and readers here look for it.
         """
-        info = self._info(op, draft)
-        if draft.extents.needs_base:
+        info, large = self._info(op, draft), draft.interim
+        sha1 = None
+        if large is not None and large.total is not None:
+            sha1 = large.total.of_whole(len(large.parts))
+        if sha1 is None and (draft.extents.needs_base or draft.away_bytes):
             return info
-        body = await self._body(draft, base, 0, draft.size)
-        with_sha1 = info | {LARGE_FILE_SHA1: await trio.to_thread.run_sync(sha1_of, body)}
+        if sha1 is None:
+            body = await self._body(draft, base, 0, draft.size)
+            sha1 = await trio.to_thread.run_sync(sha1_of, body)
+        with_sha1 = info | {LARGE_FILE_SHA1: sha1}
         limit = self._info_limits.get(op.bucket_id, INFO_LIMIT)
         return with_sha1 if header_bytes(with_sha1, op.name) <= limit else info
 
@@ -181,11 +265,15 @@ class Sender:
             if row.name == op.name
             and row.action is Action.UPLOAD
             and row.size == draft.size
-            and row.sha1 is not None
+            and (draft.interim is None or draft.interim.file_id != row.file_id)
             and row.uploaded_ms >= op.promised_ms - CLOCK_SLACK_MS
             and _without_sha1(row.info) == expected
         ]
         if not alike:
+            return None
+        if draft.interim is not None:
+            return alike[0]  # the copy of it with all attributes; nobody else makes one to the nanosecond
+        if draft.large is not None and draft.away_bytes:
             return None
         if draft.only_metadata and base is not None:
             sha1 = base.sha1
@@ -194,11 +282,7 @@ class Sender:
         else:
             body = await self._body(draft, base, 0, draft.size)
             sha1 = await trio.to_thread.run_sync(sha1_of, body)
-        return next((row for row in alike if row.sha1 == sha1), None)
-
-    async def abandon(self, file_id: str) -> None:
-        """Cancel an unfinished large file whose operation was dropped."""
-        await self._large.cancel(file_id, "a change that was superseded")
+        return next((row for row in alike if sha1 is not None and row.sha1 == sha1), None)
 
     def _info(self, op: Op, draft: Draft) -> dict[str, str]:
         keep = draft.keep

@@ -28,6 +28,7 @@ from b2mount.core.errors import (
 from b2mount.journal.database import Database
 from b2mount.journal.drafts import Draft
 from b2mount.journal.ops import Kind, Op, OpQueue, State
+from b2mount.journal.unfinished import LargeFile
 from b2mount.store.store import FileVersion
 
 log = logging.getLogger("b2mount.journal")
@@ -66,14 +67,14 @@ class Uploader:
         on_done: Done,
         on_refused: Refused,
         on_spool_free: SpoolFree,
-        abandon: Callable[[str], Awaitable[None]],
+        abandon: Callable[[LargeFile], Awaitable[None]],
     ) -> None:
         """Prepare; *width* attempts at once, *settle* in seconds.
 
         *on_done* is told of each operation B2 has carried out, before anybody who waits for it; *on_refused*
         of each refusal that time will not mend, and says whether the operation is to be given up;
-        *on_spool_free* may take the spool file of a sent draft before it is deleted; *abandon* cancels an
-        unfinished large file.
+        *on_spool_free* may take the spool file of a sent draft before it is deleted; *abandon* removes a
+        large file that is of no use.
         """
         self._queue = queue
         self._database = database
@@ -87,7 +88,8 @@ class Uploader:
         self._wake = trio.Event()
         self._abandon = abandon
         self._spent: list[Op] = []  # sent, the spool file still there
-        self._abandoned: list[str] = []  # unfinished large files to be cancelled
+        self._abandoned: list[LargeFile] = []  # to be cancelled
+        self._cancelling = 0  # being cancelled
         self._failures = 0  # attempts that failed so far
         self._attempt_ended = trio.Event()  # renewed each time one ends
 
@@ -113,17 +115,25 @@ class Uploader:
             op.due = now
             self._schedule(op)
 
-    def abandon_large(self, op: Op) -> None:
-        """Cancel the unfinished large file of *op*, if there is one: it will not be gone on with."""
-        if op.large_id is not None:
-            self._abandoned.append(op.large_id)
-            op.large_id = None
-            self._wake.set()
+    def abandon(self, *larges: LargeFile | None) -> None:
+        """Have B2 keep nothing of large files that will not be gone on with."""
+        for large in larges:
+            if large is not None:
+                large.dropped = True
+                large.tell()
+                self._abandoned.append(large)
+                self._wake.set()
+
+    def abandon_large(self, draft: Draft) -> None:
+        """Take from a draft the large file that it is being sent as, finished or not."""
+        self.abandon(draft.large, draft.interim)
+        draft.large = draft.interim = None
 
     def take_out(self, op: Op, state: State) -> None:
         """End *op* as done or dropped, and let go what waited for it."""
         op.state = state
-        self.abandon_large(op)
+        if op.draft is not None:
+            self.abandon_large(op.draft)
         for freed in self._queue.take_out(op):
             self._schedule(freed)
         op.finished.set()
@@ -186,7 +196,7 @@ class Uploader:
                 if all(errors.values()):
                     left = (Failure(op.name, error) for op, error in errors.items() if error is not None)
                     return [*refused, *left]
-            if not goal:
+            if not goal and (ops is not None or not (self._abandoned or self._cancelling)):
                 return refused
             await self._attempt_ended.wait()
             if len(goal) > 500:
@@ -200,10 +210,18 @@ class Uploader:
             while True:
                 self._wake = trio.Event()
                 while self._abandoned:
-                    nursery.start_soon(self._abandon, self._abandoned.pop())
+                    self._cancelling += 1
+                    nursery.start_soon(self._cancel, self._abandoned.pop())
                 delay = await self._start_due(nursery)
                 with trio.move_on_after(delay):
                     await self._wake.wait()
+
+    async def _cancel(self, large: LargeFile) -> None:
+        try:
+            await self._abandon(large)
+        finally:
+            self._cancelling -= 1
+            self._tell_waiters()
 
     async def _start_due(self, nursery: trio.Nursery) -> float:
         """Start what is due; return the seconds until the next operation will be."""

@@ -11,6 +11,7 @@ from b2mount.core.errors import B2MountError
 from b2mount.core.posix import Attributes, Kind
 from b2mount.journal.drafts import Draft
 from b2mount.journal.journal import Journal
+from b2mount.journal.large import LargeFiles
 from b2mount.journal.ops import Kind as OpKind
 from b2mount.journal.ops import Op
 from b2mount.journal.sender import Sender
@@ -66,7 +67,8 @@ async def living(
     """Open the journal of a directory and send from it, until the block ends; what is unsent then stays."""
     journal = Journal(directory, hard_delete=hard_delete)
     life = Life(journal, store, bucket_id, [])
-    sender = Sender(store, journal.note, hard_delete=hard_delete, info_limits={})
+    large = LargeFiles(store, journal.database)
+    sender = Sender(store, large, new_id=journal.new_id, hard_delete=hard_delete, info_limits={})
 
     def on_refused(op: Op, _error: B2MountError) -> bool:
         life.refused.append(op.name)
@@ -83,7 +85,7 @@ async def living(
             on_done=lambda op, _version: life.done.append(f"{op.kind.value} {op.name}"),
             on_refused=on_refused,
             on_spool_free=on_spool_free,
-            abandon=sender.abandon,
+            abandon=large.abandon,
         )
         async with trio.open_nursery() as nursery:
             if running:

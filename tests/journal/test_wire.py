@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from b2mount.journal.large import LargeFiles
 from b2mount.journal.sender import Sender
 from b2mount.store.b2 import B2Store
 from b2mount.store.backoff import Backoff
@@ -54,10 +55,11 @@ async def test_a_kill_after_the_upload_makes_no_second_version(
     async with living(tmp_path, store, bucket_id, running=False) as life:
         op = life.put("a", b"content")
         op.sent_before = True  # the attempt had begun ...
-        await life.journal.note(op)
-        sent = await Sender(store, life.journal.note, hard_delete=False, info_limits={}).send(
-            op
-        )  # ... and B2 has carried it out
+        life.journal.database.record(op)
+        await life.journal.commit()
+        large = LargeFiles(store, life.journal.database)
+        sender = Sender(store, large, new_id=life.journal.new_id, hard_delete=False, info_limits={})
+        sent = await sender.send(op)  # ... and B2 has carried it out
         assert sent is not None
     async with living(tmp_path, store, bucket_id) as life:
         assert [left.name for left in life.left] == ["a"]

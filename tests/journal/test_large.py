@@ -1,0 +1,116 @@
+"""Unfinished large files of ours: gone on with after a kill, or cancelled, and never forgotten."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+import trio
+
+from b2mount.store.memory import MemoryStore
+from b2mount.store.memory_account import MemoryB2
+from tests.journal.lives import Life, living, memory, shown, unfinished
+from tests.journal.test_sender import PART, Stuck, edited, small_calls, stored
+
+
+class Deaf(MemoryStore):
+    """Begins large files, and never hears the reply."""
+
+    def __init__(self, account: MemoryB2) -> None:
+        super().__init__(account)
+        self.reached = trio.Event()
+
+    async def start_large(self, *args: object, **named: object) -> str:
+        await super().start_large(*args, **named)  # type: ignore[arg-type]  # passed on as they come
+        self.reached.set()
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+async def killed_in_the_middle(life: Life, store: Stuck | Deaf) -> bytes:
+    version = stored(store, life.bucket_id)
+    expected = await edited(life, version)
+    life.journal.uploader.hurry(next(iter(life.journal.queue.ops.values())))
+    with trio.fail_after(10):
+        await store.reached.wait()
+    return expected
+
+
+async def test_a_large_file_of_a_change_dropped_before_a_kill_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_calls(monkeypatch)
+    store, bucket_id = memory(minimum_part=PART)
+    stuck = Stuck(store.account, "_part", 3)
+    async with living(tmp_path, stuck, bucket_id) as life:
+        await killed_in_the_middle(life, stuck)
+    assert unfinished(store.account) == ["new"]
+    async with living(tmp_path, store, bucket_id, settle=600, running=False) as life:
+        (op,) = life.left
+        op.sent_before = False
+        life.put("new", b"small")  # takes its place; killed before anything is cancelled
+        await life.journal.commit()
+    assert unfinished(store.account) == ["new"]
+    async with living(tmp_path, store, bucket_id) as life:
+        assert [op.draft.size for op in life.left if op.draft] == [5]
+        assert await life.flush() == []
+        assert unfinished(store.account) == []
+    assert shown(store.account, bucket_id)["new"] == b"small"
+    async with living(tmp_path, store, bucket_id) as life:
+        assert life.journal.database.load_large() == []
+
+
+async def test_a_large_file_whose_id_never_came_is_found_again_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_calls(monkeypatch)
+    store, bucket_id = memory(minimum_part=PART)
+    deaf = Deaf(store.account)
+    async with living(tmp_path, deaf, bucket_id) as life:
+        expected = await killed_in_the_middle(life, deaf)
+    calls: list[str] = []
+    store.account.on_call = calls.append
+    async with living(tmp_path, store, bucket_id) as life:
+        assert await life.flush() == []
+    assert shown(store.account, bucket_id)["new"] == expected
+    assert unfinished(store.account) == []
+    assert "b2_start_large_file" not in calls
+
+
+async def test_parts_are_gone_on_with_as_they_were_planned_whatever_would_be_planned_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of the right number and size may hold other bytes: those of another plan."""
+    store, bucket_id = memory(minimum_part=PART)
+    stuck = Stuck(store.account, "_part", 6)
+    with pytest.MonkeyPatch.context() as small:
+        small_calls(small)
+        async with living(tmp_path, stuck, bucket_id) as life:
+            expected = await killed_in_the_middle(life, stuck)
+    async with living(tmp_path, store, bucket_id) as life:
+        (op,) = life.left
+        assert op.draft is not None and op.draft.large is not None
+        assert len(op.draft.large.parts) > 3
+        assert await life.flush() == []
+    assert shown(store.account, bucket_id)["new"] == expected
+    assert unfinished(store.account) == []
+
+
+async def test_a_journal_of_the_first_format_is_read_and_its_large_files_begun_anew(tmp_path: Path) -> None:
+    store, bucket_id = memory()
+    async with living(tmp_path, store, bucket_id, running=False) as life:
+        life.put("a", b"content")
+        await life.journal.commit()
+        large_id = await store.start_large(bucket_id, "a", content_type="text/plain", info={})
+    database = sqlite3.connect(tmp_path / "journal.sqlite")
+    with database:
+        database.executescript(
+            "DROP TABLE large; DROP TABLE parts; ALTER TABLE ops ADD COLUMN large_id TEXT;"
+        )
+        database.execute("UPDATE ops SET large_id = ?", (large_id,))
+        database.execute("UPDATE meta SET value = '1'")
+    database.close()
+    async with living(tmp_path, store, bucket_id) as life:
+        assert [op.name for op in life.left] == ["a"]
+        assert await life.flush() == []
+    assert shown(store.account, bucket_id) == {"a": b"content"}
+    assert unfinished(store.account) == []
