@@ -15,7 +15,8 @@ from typing import Any
 from b2mount.cli.mountpoints import dead_mount
 from b2mount.cli.report import Failure
 
-SOCKET_ATTRIBUTE = "user.b2mount.control"
+SOCKET_ATTRIBUTE = "user.b2mount.control"  # for who may read the mount's root
+ALWAYS_READABLE = "system.b2mount.control"  # the same, even where the key has expired
 QUICK_SECONDS = 30.0  # for requests that are answered from memory; a guess well above any scheduling delay
 LONGEST_SOCKET_PATH = 107  # bytes. Source: unix(7), sun_path with its final zero
 NO_ATTRIBUTE = (errno.ENODATA, errno.ENOTSUP, errno.ENOSYS)
@@ -26,7 +27,7 @@ Answer = dict[str, Any]
 def socket_of(path: Path) -> Path | None:
     """Return the control socket that a directory tells of, or None. Raises Failure for a dead mount."""
     try:
-        return Path(os.fsdecode(os.getxattr(path, SOCKET_ATTRIBUTE)))
+        return Path(os.fsdecode(_socket_attribute(path)))
     except OSError as error:
         if error.errno == errno.ENOTCONN:
             raise dead_mount(path) from None
@@ -35,6 +36,15 @@ def socket_of(path: Path) -> Path | None:
         raise Failure(
             f"{path} cannot be looked at: {error.strerror}", "a mount answers only the user who mounted it"
         ) from None
+
+
+def _socket_attribute(path: Path) -> bytes:
+    try:
+        return os.getxattr(path, ALWAYS_READABLE)
+    except OSError as error:
+        if error.errno not in NO_ATTRIBUTE:
+            raise
+    return os.getxattr(path, SOCKET_ATTRIBUTE)  # of a mount that an earlier version serves
 
 
 def demand_socket(mountpoint: Path) -> Path:

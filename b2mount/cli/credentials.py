@@ -11,6 +11,15 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from b2mount.cli.profiles import (
+    DEFAULT_PROFILE,
+    SYSTEM_PROFILES,
+    Profile,
+    exists,
+    find_profile,
+    profile_paths,
+    read_profile,
+)
 from b2mount.cli.report import Exit, Failure, say_warning
 from b2mount.cli.units import show_count
 from b2mount.core.credentials import Credentials, CredentialsError, make_credentials
@@ -23,8 +32,6 @@ ENVIRONMENT_PAIRS = (
 )
 ENVIRONMENT_SOURCES = tuple(f"{id_name} and {key_name}" for id_name, key_name in ENVIRONMENT_PAIRS)
 FILE_PAIRS = (("key_id", "key"), *ENVIRONMENT_PAIRS)
-SYSTEM_PROFILES = Path("/etc/b2mount")
-DEFAULT_PROFILE = "default"
 FORMATS_HINT = (
     "it holds two lines (key ID, key), or B2_APPLICATION_KEY_ID=… and B2_APPLICATION_KEY=…, or TOML"
 )
@@ -54,21 +61,41 @@ def find_credentials(search: Search) -> Credentials:
     from_environment = _take_from_environment(search.environ)
     if search.file is not None:
         return _read_file(search.file, f"file {search.file}")
+    profile = None
     if search.profile is not None:
-        return _read_named_profile(search, search.profile)
+        path = find_profile(search.environ, search.home, search.system_profiles, search.profile)
+        profile = read_profile(path)
+        if (told := _of_profile(profile)) is not None:
+            return told
     found = _find_systemd(search.environ) or _pick_environment(from_environment)
-    if found is not None:
-        return found
-    for path in _profile_paths(search, DEFAULT_PROFILE):
-        if _exists(path):
-            return _read_file(path, f"profile {path}")
+    return found or _find_default(search, profile)
+
+
+def _find_default(search: Search, named: Profile | None) -> Credentials:
+    """Take the key of the profile `default`, unless another profile was named. Raises Failure."""
+    paths = profile_paths(search.environ, search.home, search.system_profiles, DEFAULT_PROFILE)
+    for path in paths if named is None else ():
+        if exists(path) and (told := _of_profile(read_profile(path))) is not None:
+            return told
     raise Failure(
-        "no credentials found",
+        "no credentials found" if named is None else f"{named.path} names no key, and there is no other",
         "set B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY, or write both to a file for --credentials FILE",
-        f"or write key_id and key to {_profile_paths(search, DEFAULT_PROFILE)[0]}",
+        f"or write key_id and key to {paths[0] if named is None else named.path}",
         *_hints_on_rclone(search.environ),
         status=Exit.CREDENTIALS,
     )
+
+
+def _of_profile(profile: Profile) -> Credentials | None:
+    """Return the key that a profile holds or names a file for."""
+    if profile.credentials is not None:
+        return _read_file(profile.credentials, f"file {profile.credentials}, named by {profile.path}")
+    if not profile.has_key:
+        return None
+    halves = {"key_id": profile.key_id, "key": profile.key}
+    told = {name: value for name, value in halves.items() if value is not None}
+    _demand_both(told, FILE_PAIRS[0], str(profile.path))
+    return _make(told["key_id"], told["key"], f"profile {profile.path}")
 
 
 def explain_refusal(error: B2MountError, credentials: Credentials, endpoint: str | None = None) -> Failure:
@@ -126,9 +153,9 @@ def _find_systemd(environ: Mapping[str, str]) -> Credentials | None:
     if not directory:
         return None
     one_file = Path(directory) / "b2mount"
-    if _exists(one_file):
+    if exists(one_file):
         return _parse_file(one_file, f"systemd credential {one_file}")
-    halves = {name: path for name in FILE_PAIRS[0] if _exists(path := Path(directory) / name)}
+    halves = {name: path for name in FILE_PAIRS[0] if exists(path := Path(directory) / name)}
     if not halves:
         return None
     texts = {name: _read_text(path) for name, path in halves.items()}
@@ -136,30 +163,7 @@ def _find_systemd(environ: Mapping[str, str]) -> Credentials | None:
     return _make(texts["key_id"], texts["key"], f"systemd credentials in {directory}")
 
 
-# --- profiles and files -----------------------------------------------------------------------------------
-
-
-def _profile_paths(search: Search, name: str) -> tuple[Path, Path]:
-    """Return where a profile may lie: the user's own before the machine's."""
-    configured = search.environ.get("XDG_CONFIG_HOME", "")
-    user = Path(configured) if configured.startswith("/") else search.home / ".config"
-    return user / "b2mount" / f"{name}.toml", search.system_profiles / f"{name}.toml"
-
-
-def _read_named_profile(search: Search, name: str) -> Credentials:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*", name):
-        raise Failure(
-            f"{name!r} is not a profile's name", "use letters, digits and _ . @ -", status=Exit.USAGE
-        )
-    paths = _profile_paths(search, name)
-    for path in paths:
-        if _exists(path):
-            return _read_file(path, f"profile {path}")
-    raise Failure(
-        f"there is no profile {name!r}",
-        f"write key_id and key to {paths[0]} or {paths[1]}",
-        status=Exit.CREDENTIALS,
-    )
+# --- files --------------------------------------------------------------------------------------------------
 
 
 def _read_file(path: Path, source: str) -> Credentials:
@@ -183,14 +187,6 @@ def _parse_file(path: Path, source: str) -> Credentials:
         found = "is empty" if not lines else f"holds {show_count(len(lines), 'line')}"
         raise Failure(f"{path} {found}, not a key ID and a key", FORMATS_HINT, status=Exit.CREDENTIALS)
     return _make(lines[0], lines[1], source)
-
-
-def _exists(path: Path) -> bool:
-    """Say whether there is something at *path*; what may not be looked at is not there for this user."""
-    try:
-        return path.exists()
-    except PermissionError:
-        return False
 
 
 def _read_text(path: Path) -> str:

@@ -24,6 +24,7 @@ from b2mount.cli.mount_words import (
     parse_path,
 )
 from b2mount.cli.mountpoints import INSTALL_HINT, check_machine, check_mountpoint
+from b2mount.cli.profiles import SOURCE_PREFIX, SYSTEM_PROFILES, find_profile, read_profile, take_source
 from b2mount.cli.reach import hints_on_reach
 from b2mount.cli.report import Exit, Failure
 from b2mount.core.credentials import Credentials
@@ -70,7 +71,9 @@ def _o_help() -> str:
 )
 @_switch("read_only", "Change nothing in B2.")
 @_valued("credentials", "FILE", "Read the key from this file.")
-@_valued("profile", "NAME", "Read the key from ~/.config/b2mount/NAME.toml or /etc/b2mount/NAME.toml.")
+@_valued(
+    "profile", "NAME", "Take the key, and all of this, from ~/.config/b2mount/NAME.toml or /etc/b2mount."
+)
 @_valued("endpoint", "URL", f"Where to authorize, if not at Backblaze; also ${ENDPOINT_VARIABLE}.")
 @_valued("ca_file", "FILE", "Trust these certificate authorities as well.")
 @_valued("cache_dir", "DIR", "Block cache; may be deleted at any time.")
@@ -112,13 +115,27 @@ def mount(words: tuple[str, ...], o_words: tuple[str, ...], daemon: bool, **flag
     b2mount mount photos/2024 /mnt/photos       a part of a bucket
     b2mount mount --daemon --read-only archive /mnt/archive
 
-    Mount SOURCE (BUCKET[/PREFIX]) on the directory MOUNTPOINT; without SOURCE the key decides.
+    Mount SOURCE (BUCKET[/PREFIX] or profile:NAME) on the directory MOUNTPOINT; without it the key decides.
 
     Stays in the foreground. SIGTERM or Ctrl-C uploads what is pending, unmounts and ends with status 0.
     """
-    source, mountpoint = _split_places(words)
     said = {**read_o(o_words), **{name: value for name, value in flags.items() if value is not None}}
-    return mount_as_said(source, mountpoint, said, daemon=daemon)
+    source, where, said = with_profile(*_split_places(words), said)
+    if where is None:
+        raise Failure("no MOUNTPOINT was given", "b2mount mount [SOURCE] MOUNTPOINT", status=Exit.USAGE)
+    return mount_as_said(source, where, said, daemon=daemon)
+
+
+def with_profile(
+    source: str | None, mountpoint: Path | None, said: dict[str, Any]
+) -> tuple[str | None, Path | None, dict[str, Any]]:
+    """Put what was said over what the profile says, if one was named. Raises Failure."""
+    source, said = take_source(source, said)
+    if "profile" not in said:
+        return source, mountpoint, said
+    path = find_profile(os.environ, Path.home(), SYSTEM_PROFILES, said["profile"])
+    profile = read_profile(path)
+    return source or profile.source, mountpoint or profile.mountpoint, {**profile.said, **said}
 
 
 def mount_as_said(source: str | None, mountpoint: Path, said: dict[str, Any], *, daemon: bool) -> int:
@@ -164,11 +181,16 @@ def read_o(o_words: Sequence[str], *, sloppy: bool = False) -> dict[str, Any]:
         raise Failure(str(error), status=Exit.USAGE) from None
 
 
-def _split_places(words: tuple[str, ...]) -> tuple[str | None, Path]:
-    if not 1 <= len(words) <= 2:
-        said = "no MOUNTPOINT was given" if not words else "more than SOURCE and MOUNTPOINT were given"
-        raise Failure(said, "b2mount mount [SOURCE] MOUNTPOINT", status=Exit.USAGE)
-    return (words[0] if len(words) == 2 else None), parse_path(words[-1])
+def _split_places(words: tuple[str, ...]) -> tuple[str | None, Path | None]:
+    if len(words) > 2:
+        raise Failure(
+            "more than SOURCE and MOUNTPOINT were given",
+            "b2mount mount [SOURCE] MOUNTPOINT",
+            status=Exit.USAGE,
+        )
+    if len(words) == 1 and words[0].startswith(SOURCE_PREFIX):
+        return words[0], None
+    return (words[0] if len(words) == 2 else None), (parse_path(words[-1]) if words else None)
 
 
 def find_again(search: Search, first: Credentials) -> Credentials:

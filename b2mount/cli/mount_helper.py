@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from b2mount.cli.mount import mount_as_said, read_o
+from b2mount.cli.mount import mount_as_said, read_o, with_profile
 from b2mount.cli.mount_words import make_options, parse_path
 from b2mount.cli.report import Exit, status_of
 
@@ -44,8 +44,8 @@ def mount_b2mount(
     Mount SOURCE (BUCKET[/PREFIX]; `none`: the key decides) in the background, called by mount(8).
     """
     said = read_o(o_words, sloppy=sloppy)
-    wanted = None if source in NO_SOURCE else source
     where = parse_path(mountpoint)
+    wanted, _, said = with_profile(None if source in NO_SOURCE else source, where, said)
     if fake:
         make_options(where, wanted, said)
         return Exit.FINE

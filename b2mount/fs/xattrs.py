@@ -25,6 +25,9 @@ from b2mount.store.store import FileVersion
 
 B2_PREFIX = "user.b2."
 CONTROL = "user.b2mount.control"  # on the root: the path of the mount's control socket
+# The same. The kernel shows "user." to who may read the root, as nobody may whose key has expired, or reads
+# nothing; of "system." it leaves the decision to us. Source: xattr(7).
+CONTROL_FOR_PROGRAMS = "system.b2mount.control"
 RETENTION = "user.b2.retention"  # core/locks.py says how both are written
 LEGAL_HOLD = "user.b2.legal_hold"
 MAX_VALUE = 65536  # bytes: XATTR_SIZE_MAX of Linux
@@ -42,10 +45,10 @@ class Xattrs:
 
     async def get(self, node: Node, name: str) -> bytes:
         """Return an attribute's value. Raises NoSuchAttribute."""
+        if name in (CONTROL, CONTROL_FOR_PROGRAMS) and node.parent is None:
+            return os.fsencode(self._control_path)
         if not name.startswith("user."):
             raise NoSuchAttribute(name)  # at once: the kernel asks for security.capability at every write
-        if name == CONTROL and node.parent is None:
-            return os.fsencode(self._control_path)
         if isinstance(node, FileNode) and name in (RETENTION, LEGAL_HOLD):
             return self._locks.retention(node) if name == RETENTION else self._locks.legal_hold(node)
         if name.startswith(B2_PREFIX):

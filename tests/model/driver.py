@@ -280,7 +280,7 @@ class Driver:
             raise Mismatch(f"fsync returned, but B2 holds {_short(held)} as {name}, not {_short(expected)}")
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        path = os.getxattr(self.mount.path, "user.b2mount.control").decode()
+        path = os.getxattr(self.mount.path, "system.b2mount.control").decode()
         with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as lines:
             connection.connect(path)
             connection.sendall(json.dumps(request).encode() + b"\n")

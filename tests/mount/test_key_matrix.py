@@ -29,6 +29,7 @@ PREFIX = "t/in"
 FAR_MS = 4_000_000_000_000
 RETENTION, HOLD = "user.b2.retention", "user.b2.legal_hold"
 DIRECTORIES = {Operation.LIST, Operation.RMDIR, Operation.RENAME_DIRECTORY}
+OF_READERS = {Operation.READ_RETENTION, Operation.READ_LEGAL_HOLD}
 RENAMES = {Operation.RENAME_FILE, Operation.RENAME_DIRECTORY}
 MADE = {Operation.CREATE, Operation.SYMLINK, Operation.MKDIR}  # their names must not exist before
 # The kernel looks the name up before it sees that the mount is read-only.
@@ -149,6 +150,8 @@ def expected(grant: Grant, side: str, operation: Operation) -> str:
     refused = refusal(operation, grant, name=name + "/" if is_directory else name)
     if operation in {*MADE, Operation.LINK} and side == "in" and guesses_directories(grant):
         return "EEXIST"
+    if operation in OF_READERS and side == "in" and os.geteuid() != 0:  # xattr(7): the kernel asks for "r"
+        refused = refusal(Operation.READ, grant, name=name) or refused
     if side == "out" and refused is not None:
         if isinstance(refused, ReadOnlyMount) and operation in LOOKED_UP_FIRST:
             return "ENOENT"

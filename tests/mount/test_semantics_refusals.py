@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.emulator import Emulator
 from tests.support.mount import ALL, Mount
-from tests.support.semantics import calls_of, fresh_bucket, refusals_of, refused
+from tests.support.semantics import LOOKS, calls_of, fresh_bucket, refusals_of, refused
 
 pytestmark = pytest.mark.fuse
 
@@ -87,7 +87,7 @@ def test_a_read_only_mount_refuses_every_change_with_erofs_and_sends_nothing(
             with pytest.raises(OSError) as failure:
                 change()
             assert failure.value.errno == errno.EROFS, what
-        assert calls_of(emulator, mount.key, since) == []
+        assert set(calls_of(emulator, mount.key, since)) <= LOOKS
         assert (mode(mount.path / "file"), mode(mount.path / "dir")) == (0o444, 0o555)
         assert not os.access(mount.path / "file", os.W_OK)
         assert os.access(mount.path / "file", os.R_OK)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.emulator import Emulator
 from tests.support.mount import ALL, Mount, MountFailed
-from tests.support.semantics import calls_of, fresh_bucket, refusals_of, refused, requests_of
+from tests.support.semantics import LOOKS, calls_of, fresh_bucket, refusals_of, refused, requests_of
 
 pytestmark = pytest.mark.fuse
 
@@ -142,7 +142,7 @@ def test_a_source_above_the_keys_prefix_shows_the_way_down_without_a_call(
             os.rmdir(mount.path / "a")
         with refused(errno.EPERM):
             os.chmod(mount.path / "a", 0o700)
-        assert calls_of(emulator, mount.key, since) == []
+        assert set(calls_of(emulator, mount.key, since)) <= LOOKS
         assert (mount.path / "a/b/file").read_bytes() == b"a/b/file"
         (mount.path / "a/b/new").write_bytes(b"n")
 
