@@ -5,6 +5,7 @@ sent, the mount point is let go, and what came in between is sent too. What cann
 journal, is named, and is sent at the next mount of the same scope.
 """
 
+import contextlib
 import errno
 import functools
 import logging
@@ -12,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,7 @@ import trio
 from b2mount import fuse_poll, fuse_readahead
 from b2mount.core.credentials import Credentials
 from b2mount.core.errors import B2MountError
+from b2mount.core.moments import format_moment
 from b2mount.core.options import MountOptions
 from b2mount.core.words import show_count
 from b2mount.fuse import Door, mount_flags
@@ -37,6 +40,7 @@ from b2mount.mount_notify import (
     notify,
     notify_status,
 )
+from b2mount.mount_past import shown_options, shown_store
 from b2mount.mount_recent import RecentErrors
 from b2mount.mount_status import Reporter
 from b2mount.mount_world import (
@@ -49,7 +53,7 @@ from b2mount.mount_world import (
     label_of,
     make_budget,
     open_disk_cache,
-    state_directory,
+    open_state,
 )
 from b2mount.store.budget import Budget
 from b2mount.store.connect import MountStore, open_store
@@ -121,12 +125,16 @@ async def _main(
         uploads=options.uploads,
         downloads=options.downloads,
     )
+    exits = contextlib.ExitStack()
     try:
         grant = await store.authorize()
         scope = await find_scope(store, grant, options.source)
-        check_options(options, grant)
+        now_ms = int((time.time() + store.skew_seconds) * 1000)
+        check_options(options, grant, now_ms=now_ms)
+        options = shown_options(options)
         lock_buckets = await find_lock_buckets(store, grant, scope)
-        journal = Journal(state_directory(options, grant.account_id, scope), hard_delete=options.hard_delete)
+        state = exits.enter_context(open_state(options, grant.account_id, scope))
+        journal = Journal(state, hard_delete=options.hard_delete)
         write_label(journal.directory, label_of(options, grant.account_id, scope))
         disk = open_disk_cache(options, grant.account_id, scope)
         try:
@@ -137,7 +145,7 @@ async def _main(
             async with trio.open_nursery() as nursery:
                 kernel = Kernel()
                 mounted = build(
-                    store,
+                    shown_store(store, options),
                     scope,
                     options,
                     journal,
@@ -161,6 +169,7 @@ async def _main(
             if disk is not None:
                 disk.close()
     finally:
+        exits.close()
         with trio.move_on_after(10, shield=True):
             await store.aclose()
 
@@ -307,8 +316,9 @@ def _report(failures: list[Failure], journal: Journal, left_at_once: bool) -> in
 
 
 def _shown_source(mounted: Mounted) -> str:
-    single = mounted.scope.single
-    return f"b2:{single.name}/{mounted.scope.directory}" if single is not None else "b2:"
+    single, at = mounted.scope.single, mounted.options.at
+    when = "" if at is None else f"@{format_moment(at)}"
+    return f"b2:{single.name}/{mounted.scope.directory}{when}" if single is not None else f"b2:{when}"
 
 
 def _invalidate_inode(ino: int) -> None:

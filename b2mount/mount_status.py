@@ -14,6 +14,7 @@ import trio
 from b2mount import __version__
 from b2mount.core.access import is_read_only
 from b2mount.core.grant import B2_NAMES
+from b2mount.core.moments import format_moment
 from b2mount.journal.ops import Op, State
 from b2mount.mount_key import KeyKeeper
 from b2mount.mount_recent import RecentErrors
@@ -52,6 +53,7 @@ class Reporter:
             "started_ms": self._started_ms,
             "uptime_seconds": time.monotonic() - self._started,
             "source": mounted.options.source,
+            "at": None if mounted.options.at is None else format_moment(mounted.options.at),
             "state_dir": str(mounted.state_dir),
             "scope": self._scope(),
             "key": self._key.facts(),

@@ -1,10 +1,12 @@
 """Put one mount together: the key's scope, the journal of earlier lives, the caches and the file system."""
 
+import contextlib
 import logging
 import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from b2mount.core.access import LookUpBy, look_up_by
 from b2mount.core.budget import Limits
 from b2mount.core.errors import B2MountError, NoSuchFile
 from b2mount.core.grant import Capability, Grant
+from b2mount.core.moments import format_moment
 from b2mount.core.options import MountOptions
 from b2mount.core.places import Places, choose_places
 from b2mount.core.posix import INFO_LIMIT_LOCKED
@@ -39,6 +42,7 @@ from b2mount.journal.label import Label
 from b2mount.journal.large import LargeFiles
 from b2mount.journal.ops import Kind, Op, parents
 from b2mount.journal.sender import Sender
+from b2mount.mount_past import passing_directory
 from b2mount.store.budget import Budget
 from b2mount.store.connect import MountStore
 from b2mount.store.counting import Counters
@@ -88,7 +92,8 @@ def open_disk_cache(options: MountOptions, account_id: str, scope: Scope) -> Dis
     """Open the block cache of a scope; None, and a line in the log, where it cannot be used."""
     if options.cache_size <= 0:
         return None
-    directory = _places(options).cache / "blocks" / scope_id(account_id, scope)
+    past = "" if options.at is None else "-past"  # so that no mount of the present finds it locked
+    directory = _places(options).cache / "blocks" / (scope_id(account_id, scope) + past)
     try:
         return DiskCache(directory, options.cache_size, BLOCK)
     except BlockingIOError:
@@ -110,9 +115,12 @@ def make_budget(options: MountOptions, counters: Counters) -> Budget:
     return Budget(limits, counters)
 
 
-def state_directory(options: MountOptions, account_id: str, scope: Scope) -> Path:
-    """Return where the journal of a scope lies."""
-    return _places(options).state / scope_id(account_id, scope)
+def open_state(options: MountOptions, account_id: str, scope: Scope) -> AbstractContextManager[Path]:
+    """Return where the journal of a mount lies, which is in use as long as the context."""
+    state = _places(options).state
+    if options.at is not None:
+        return passing_directory(state)
+    return contextlib.nullcontext(state / scope_id(account_id, scope))
 
 
 def label_of(options: MountOptions, account_id: str, scope: Scope) -> Label:
@@ -145,8 +153,10 @@ async def find_lock_buckets(store: Store, grant: Grant, scope: Scope) -> frozens
     return frozenset(row.bucket_id for row in found if row.lock_enabled)
 
 
-def check_options(options: MountOptions, grant: Grant) -> None:
-    """Raise ScopeError where the key cannot do what the mount was asked to do."""
+def check_options(options: MountOptions, grant: Grant, *, now_ms: int) -> None:
+    """Raise ScopeError where the key cannot do what the mount was asked to do; *now_ms* is B2's clock."""
+    if options.at is not None:
+        _check_moment(options.at, grant, now_ms)
     if options.bypass_governance and not grant.has(Capability.BYPASS_GOVERNANCE):
         raise ScopeError(
             "--bypass-governance was said, but the key lacks bypassGovernance",
@@ -156,6 +166,19 @@ def check_options(options: MountOptions, grant: Grant) -> None:
         raise ScopeError(
             "--manage-buckets was said, but the key lacks writeBuckets and deleteBuckets",
             "leave it out; only keys for the whole account can hold those",
+        )
+
+
+def _check_moment(at_ms: int, grant: Grant, now_ms: int) -> None:
+    if not grant.has(Capability.LIST_FILES):
+        raise ScopeError(
+            "--at was said, but the key lacks listFiles",
+            "leave it out, or use a key with listFiles: what was there is found by listing versions",
+        )
+    if at_ms > now_ms:
+        raise ScopeError(
+            f"--at {format_moment(at_ms)} lies in the future: it is {format_moment(now_ms)} now",
+            "say a moment of the past; leave --at out for what is there now",
         )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from b2mount.cli import units
 from b2mount.core.options import MountOptions
+from b2mount.fs.local_time import read_moment
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -70,6 +71,7 @@ VALUES: Mapping[str, Callable[[str], Any]] = {
     "uid": units.parse_uid,
     "gid": units.parse_gid,
     "umask": units.parse_umask,
+    "at": read_moment,
     # of this program rather than of the mount:
     "credentials": parse_path,
     "profile": str,

@@ -69,6 +69,8 @@ def _describe_mount(facts: Facts) -> Iterator[str]:
     scope: Facts = facts.get("scope") or {}
     if source := facts.get("source"):
         yield _row("source", source)
+    if at := facts.get("at"):
+        yield _row("as it was", at)
     if buckets := scope.get("buckets"):
         yield _row("buckets", ", ".join(buckets))
     if directory := scope.get("directory"):

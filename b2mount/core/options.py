@@ -33,6 +33,7 @@ class MountOptions:
     bypass_governance: bool = False  # delete, and weaken the retention of, what governance holds
     manage_buckets: bool = False  # mkdir and rmdir in a root that shows buckets make and delete them
     write_through: bool = False
+    at: int | None = None  # show this moment, read-only; milliseconds since the epoch
     max_class_b_per_day: int | None = None  # calls; None: any number
     max_class_c_per_day: int | None = None
     max_download_per_day: int | None = None  # bytes

@@ -21,7 +21,17 @@ from b2mount.emulator.errors import bad_request
 from b2mount.emulator.names import MAX_NAME_BYTES
 from b2mount.emulator.newfile import dump_info
 from b2mount.emulator.service import Service
-from b2mount.emulator.versions import EMPTY_MD5, EMPTY_SHA1, LARGE, SMALL, UPLOAD, Version
+from b2mount.emulator.versions import (
+    EMPTY_MD5,
+    EMPTY_SHA1,
+    HIDE,
+    HIDE_TYPE,
+    LARGE,
+    MARKER,
+    SMALL,
+    UPLOAD,
+    Version,
+)
 
 _BATCH = 2000
 MAX_HASHED_BYTES = 100_000_000  # beyond, the SHA-1 is "none", as that of a large file
@@ -44,7 +54,8 @@ async def seed(service: Service, values: dict[str, Any]) -> dict[str, Any]:
 def _make_batch(service: Service, bucket: Bucket, batch: list[dict[str, Any]]) -> None:
     names = sorted(_name(file) for file in batch)
     # One question instead of one for each name: the usual case, and half of the time a million names take.
-    if len(set(names)) == len(names) and service.versions.none_between(bucket, names[0], names[-1]):
+    are_alone = len(set(names)) == len(names) and all(file.get("action", UPLOAD) == UPLOAD for file in batch)
+    if are_alone and service.versions.none_between(bucket, names[0], names[-1]):
         stamp = now_ms()
         service.versions.add_alone([_make(service, bucket, file, stamp) for file in batch])
         return
@@ -100,9 +111,12 @@ def _from_pattern(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _make(service: Service, bucket: Bucket, file: dict[str, Any], stamp: int) -> Version:
     name = file["name"]
-    pieces, size, sha1, md5 = _content(service, name, file)
     if file.get("uploaded_ms") is not None:
         stamp = min(int(file["uploaded_ms"]), now_ms())
+    if file.get("action", UPLOAD) == HIDE:
+        seq = service.versions.new_seq()
+        return Version(seq, bucket.num, name, stamp, HIDE, MARKER, HIDE_TYPE, sha1=EMPTY_SHA1, md5=EMPTY_MD5)
+    pieces, size, sha1, md5 = _content(service, name, file)
     version = Version(
         seq=service.versions.new_seq(),
         bucket=bucket.num,
