@@ -4,7 +4,6 @@ import contextlib
 import os
 import select
 import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,8 +15,9 @@ from b2mount.cli import units
 from b2mount.cli.control import QUICK_SECONDS, ask, ask_once
 from b2mount.cli.mount_words import parse_path
 from b2mount.cli.mountpoints import detach_dead, find_our_mount, is_dead
-from b2mount.cli.report import Exit, Failure, printable, say_error
-from b2mount.cli.status import Facts, show_pending, without_name
+from b2mount.cli.progress import Progress
+from b2mount.cli.report import Exit, Failure, say_error
+from b2mount.cli.status import Facts, without_name
 
 POLL_SECONDS = 0.05
 GONE_SECONDS = 60.0  # a guess: detaching and ending take milliseconds once all is sent
@@ -82,16 +82,13 @@ def unmount(mountpoint: Path, timeout: float | None, force: bool) -> int:
 
 def _settle(mountpoint: Path, request: Mapping[str, Any]) -> list[Facts] | None:
     """Send the request and show its progress; return None where all is in B2, else what is not."""
-    progress = _Progress()
     last: dict[str, Any] = {}
     timeout = request["timeout"]
     patience = None if timeout is None else timeout + QUICK_SECONDS
-    try:
+    with Progress("sending", "not yet in B2") as progress:
         for last in ask(mountpoint, request, patience=patience):
             if not last.get("done"):
-                progress.show(show_pending(last.get("pending_files", 0), last.get("pending_bytes", 0)))
-    finally:
-        progress.clear()
+                progress.show(last.get("pending_files", 0), last.get("pending_bytes", 0))
     if last.get("ok") and not last.get("failed"):  # by force it is ok to end, and some are unsent
         return None
     return list(last.get("failed") or [])
@@ -155,20 +152,3 @@ def _opened_process(pid: Any) -> Iterator[int | None]:
 def _wait_until_ended(process: int | None) -> bool:
     """Wait until the mount's process has ended, its state directory free for the next mount; say whether."""
     return process is None or bool(select.select([process], [], [], GONE_SECONDS)[0])
-
-
-class _Progress:
-    """One line on a terminal that is written over; nothing where nobody watches."""
-
-    def __init__(self) -> None:
-        self._is_shown = False
-        self._is_terminal = sys.stderr.isatty()
-
-    def show(self, text: str) -> None:
-        if self._is_terminal:
-            click.echo(f"\r\x1b[K{printable(text)}", err=True, nl=False)
-            self._is_shown = True
-
-    def clear(self) -> None:
-        if self._is_shown:
-            click.echo("\r\x1b[K", err=True, nl=False)

@@ -17,6 +17,7 @@ VERBS: Mapping[str, str] = {
     "unmount": "b2mount.cli.flush",
     "refresh": "b2mount.cli.refresh",
     "reload": "b2mount.cli.reload",
+    "recover": "b2mount.cli.recover",
     "keys": "b2mount.cli.keys",
     "emulator": "b2mount.cli.emulator",
     "demo": "b2mount.cli.demo",

@@ -25,6 +25,7 @@ from b2mount.journal.unfinished import LargeFile
 from b2mount.store.store import Action, FileVersion, Retention
 
 FORMAT = 2
+_SALVAGE = "what can be read of it is shown and saved by: b2mount recover --state-dir"
 _NO_LIMIT = 1 << 30  # here nothing is sent: the limit is checked where it is
 
 _SCHEMA = """
@@ -54,6 +55,10 @@ CREATE TABLE IF NOT EXISTS gone (  -- directories removed here whose names B2 ma
 );
 """
 
+COLUMNS = (
+    "id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled, "
+    "base, base_op, info, is_directory, content_type, promised_ms"
+)
 _UPSERT = """
 INSERT OR REPLACE INTO ops (id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled,
                             base, base_op, info, is_directory, content_type, promised_ms)
@@ -113,7 +118,8 @@ class Database:
             return work()
         except sqlite3.Error as exc:
             kind = OutOfSpace if "full" in str(exc) else LocalStorageError
-            raise kind(f"the journal {self.path} cannot be used: {exc}") from exc
+            hint = f"\n{_SALVAGE} {self.path.parent}" if type(exc) is sqlite3.DatabaseError else ""
+            raise kind(f"the journal {self.path} cannot be used: {exc}{hint}") from exc
         except OSError as exc:
             raise LocalStorageError(f"the journal {self.path} cannot be used: {exc.strerror}") from exc
 
@@ -225,21 +231,18 @@ class Database:
 
         Raises LocalStorageError, also for rows that no b2mount wrote.
         """
-        columns = (
-            "id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled, "
-            "base, base_op, info, is_directory, content_type, promised_ms"
-        )
         rows = self._guard(
-            lambda: self._db.execute(f"SELECT {columns} FROM ops ORDER BY ordering").fetchall()
+            lambda: self._db.execute(f"SELECT {COLUMNS} FROM ops ORDER BY ordering").fetchall()
         )
         try:
-            return _ops(rows, spool_path)
+            return ops_of(rows, spool_path)
         except (ValueError, KeyError, TypeError) as exc:
             raise self._damaged(exc) from exc
 
     def _damaged(self, exc: Exception) -> LocalStorageError:
         return LocalStorageError(
-            f"the journal {self.path} is damaged ({exc!r}); what it promised to send cannot be read"
+            f"the journal {self.path} is damaged ({exc!r}); what it promised to send cannot be read\n"
+            f"{_SALVAGE} {self.path.parent}"
         )
 
     def close(self) -> None:
@@ -247,7 +250,11 @@ class Database:
         self._db.close()
 
 
-def _ops(rows: list[tuple[Any, ...]], spool_path: Callable[[int], Path]) -> list[Op]:
+def ops_of(rows: list[tuple[Any, ...]], spool_path: Callable[[int], Path]) -> list[Op]:
+    """Make operations of rows of `COLUMNS`, drafts tied to their bases.
+
+    Raises ValueError, KeyError or TypeError for rows that no b2mount wrote.
+    """
     drafts: dict[int, Draft] = {}
     for row in rows:
         if row[2] == Kind.PUT.value:

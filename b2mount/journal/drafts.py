@@ -50,6 +50,11 @@ class Spool:
             self._lost = True
 
     @property
+    def is_lost(self) -> bool:
+        """Whether bytes that were written are known to be gone."""
+        return self._lost
+
+    @property
     def fd(self) -> int:
         """The open file; made at first use with mode 0600. Raises LocalStorageError."""
         if self._fd is None:

@@ -73,6 +73,21 @@ class Mount:
             time.sleep(0.01)
         return self
 
+    def start_refused(self, *words: str) -> str:
+        """Demand that mounting ends with exit status 1 and a log that says *words*; return what it said."""
+        before = len(self.log())
+        try:
+            self.start()
+        except MountFailed:
+            assert self.process is not None
+            said = self.log()[before:]
+            assert self.process.returncode == 1, said
+            assert [word for word in words if word not in said] == [], said
+            assert "Traceback" not in said, said
+            return said
+        self.kill()
+        raise AssertionError(f"it was mounted:\n{self.log()[before:]}")
+
     def is_mounted(self) -> bool:
         """Say whether the kernel has a file system at the mount point."""
         return f" {self.path} " in Path("/proc/self/mountinfo").read_text()

@@ -1,0 +1,48 @@
+"""What somebody sees who waits: on a terminal one line that is written over, elsewhere one when it begins."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+import click
+
+from b2mount.cli import units
+from b2mount.cli.report import printable
+
+PATIENCE_SECONDS = 0.3  # what is over sooner needs no line
+
+
+class Progress:
+    """Files and bytes left of one long job; clear of the terminal when its block ends.
+
+    Without a terminal it says what it waits for once, if it waits at all, so that a log shows why.
+    """
+
+    def __init__(self, doing: str, left: str) -> None:
+        """*doing* begins the line, as in "sending"; *left* ends it, as in "not yet in B2"."""
+        self._doing = doing
+        self._left = left
+        self._is_terminal = sys.stderr.isatty()
+        self._is_shown = False
+        self._began = time.monotonic()
+
+    def show(self, files: int, size_bytes: int) -> None:
+        """Say how much is left."""
+        if not files or time.monotonic() - self._began < PATIENCE_SECONDS:
+            return
+        text = f"{self._doing}: {units.show_count(files, 'file')}, {units.show_size(size_bytes)} {self._left}"
+        if self._is_terminal:
+            click.echo(f"\r\x1b[K{printable(text)}", err=True, nl=False)
+        elif not self._is_shown:
+            click.echo(f"b2mount: {text}", err=True)
+        self._is_shown = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_shown and self._is_terminal:
+            click.echo("\r\x1b[K", err=True, nl=False)

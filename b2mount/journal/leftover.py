@@ -1,0 +1,270 @@
+"""What a state directory holds unsent, read without a mount and without changing anything in it.
+
+Meant for bad days: a journal that is damaged is read as far as it can be, and spool files that no row names
+are told of. Knows no store and no command line.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from b2mount.core.errors import LocalStorageError
+from b2mount.core.extents import Origin
+from b2mount.journal.database import COLUMNS, ops_of
+from b2mount.journal.drafts import Draft, local_error, local_segments
+from b2mount.journal.label import Label, read_label
+from b2mount.journal.ops import Kind, Op
+from b2mount.store.store import FileVersion
+
+JOURNAL = "journal.sqlite"
+SPOOL = "spool"
+_ID, _KIND, _NAME, _ERROR, _BASE_OP = 0, 2, 4, 7, 11  # places in a row of `COLUMNS`
+
+Row = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Leftover:
+    """One scope's state directory as it lies there."""
+
+    directory: Path
+    label: Label | None
+    in_use: bool  # by a mount that lives
+    process: int | None  # of that mount, as far as told
+    ops: list[Op] = field(default_factory=list)  # in order
+    errors: dict[int, str] = field(default_factory=dict)  # of the last attempt, by the operation's ID
+    away: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # by draft: bytes B2 alone has
+    unfinished: list[str] = field(default_factory=list)  # names of large files begun in B2
+    damage: list[str] = field(default_factory=list)  # what could not be read
+    strays: list[Path] = field(default_factory=list)  # spool files that no operation names
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits here, as far as can be read."""
+        return not (self.ops or self.damage or self.strays)
+
+    @property
+    def count(self) -> int:
+        """How many changes there are; a stray spool file counts for one where the journal is damaged."""
+        return len(self.ops) + (len(self.strays) if self.damage else 0)
+
+    @property
+    def new_bytes(self) -> int:
+        """Count the bytes that are nowhere but here."""
+        return sum(op.draft.extents.dirty_bytes for op in self.ops if op.draft is not None)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """The moment of the first promise among them."""
+        return min((op.promised_ms for op in self.ops if op.promised_ms), default=None)
+
+    def bucket_name(self, bucket_id: str) -> str:
+        """Return the bucket's name where it is known, else its ID."""
+        return self.label.buckets.get(bucket_id, bucket_id) if self.label is not None else bucket_id
+
+
+def find_scopes(root: Path) -> list[Path]:
+    """Return the state directories under *root*, or *root* where it is one. Raises LocalStorageError."""
+    if _is_scope(root):
+        return [root]
+    try:
+        return sorted(path for path in root.iterdir() if _is_scope(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as exc:
+        raise local_error(exc, f"{root} cannot be looked at") from exc
+
+
+def _is_scope(directory: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return (directory / JOURNAL).exists() or (directory / SPOOL).is_dir()
+    return False
+
+
+def look(directory: Path, *, held: bool = False) -> Leftover:
+    """Read what waits in a state directory, *held* by the caller or not. Blocks.
+
+    Raises LocalStorageError where it cannot even be opened.
+    """
+    in_use, process = (False, None) if held else _user_of(directory)
+    found = Leftover(directory, read_label(directory), in_use, process)
+    rows = _read_rows(found)
+    found.errors = {row[_ID]: str(row[_ERROR]) for row in rows if row[_ERROR]}
+    found.ops = _readable(found, rows)
+    if not in_use:  # else they belong to files that are being written
+        named = {str(op.draft.id) for op in found.ops if op.draft is not None}
+        with contextlib.suppress(FileNotFoundError):
+            found.strays = sorted(
+                path for path in (directory / SPOOL).iterdir() if path.name not in named and path.is_file()
+            )
+    if found.strays and not (directory / JOURNAL).exists():
+        found.damage.append(f"{JOURNAL} is missing")
+    return found
+
+
+def _user_of(directory: Path) -> tuple[bool, int | None]:
+    """Say whether a mount holds the directory, and its process."""
+    try:
+        with hold(directory):
+            return False, None
+    except LocalStorageError:
+        text = (directory / "lock").read_text(errors="replace").strip()
+        return True, int(text) if text.isdecimal() else None
+
+
+@contextlib.contextmanager
+def hold(directory: Path) -> Iterator[None]:
+    """Keep mounts away from a state directory for the block. Raises LocalStorageError where one is there."""
+    try:
+        fd = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield  # no mount was ever here
+        return
+    except OSError as exc:
+        raise local_error(exc, f"{directory} cannot be used") from exc
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalStorageError(
+                f"a mount is using {directory}, and sends what waits there\n"
+                "b2mount status tells how far it is"
+            ) from None
+        yield
+    finally:
+        os.close(fd)
+
+
+# --- the journal's rows -----------------------------------------------------------------------------------
+
+
+def _read_rows(found: Leftover) -> list[Row]:
+    """Read all rows that can be read; what is wrong goes to `damage`."""
+    path = found.directory / JOURNAL
+    if not path.exists():
+        return []
+    try:
+        with _opened(path, live=found.in_use) as db:
+            _read_large(db, found)
+            return _salvage(db, found.damage)
+    except (sqlite3.Error, OSError) as exc:
+        found.damage.append(f"{JOURNAL}: {exc}")
+        return []
+
+
+@contextlib.contextmanager
+def _opened(path: Path, *, live: bool) -> Iterator[sqlite3.Connection]:
+    """Open a journal without changing it: a living one by reading along, one left behind as a copy."""
+    with tempfile.TemporaryDirectory(prefix="b2mount-recover-") as place:
+        if live:
+            target = path
+        else:
+            target = Path(place) / JOURNAL
+            shutil.copyfile(path, target)
+            log_of_writes = path.with_name(f"{JOURNAL}-wal")
+            if log_of_writes.exists():
+                shutil.copyfile(log_of_writes, target.with_name(f"{JOURNAL}-wal"))
+        db = sqlite3.connect(f"{target.absolute().as_uri()}?mode={'ro' if live else 'rw'}", uri=True)
+        try:
+            yield db
+        finally:
+            db.close()
+
+
+def _read_large(db: sqlite3.Connection, found: Leftover) -> None:
+    """Read which large files are begun, and which bytes have left the spool for one of them."""
+    try:
+        found.unfinished = [
+            name
+            for (name,) in db.execute("SELECT name FROM large WHERE file_id IS NOT NULL AND version IS NULL")
+        ]
+        away = "SELECT draft_id, start, stop FROM parts JOIN large ON id = large_id WHERE away ORDER BY start"
+        for draft_id, start, stop in db.execute(away):
+            found.away.setdefault(draft_id, []).append((start, stop))
+    except sqlite3.OperationalError:  # a journal of before there were such tables
+        return
+    except sqlite3.Error as exc:
+        found.damage.append(f"{JOURNAL}: {exc}; which bytes left the spool is not known")
+
+
+def _salvage(db: sqlite3.Connection, damage: list[str]) -> list[Row]:
+    """Read rows from both ends until something cannot be read."""
+    rows: dict[int, Row] = {}
+    for direction in ("ASC", "DESC"):
+        try:
+            for row in db.execute(f"SELECT {COLUMNS} FROM ops ORDER BY id {direction}"):
+                rows[row[_ID]] = row
+        except sqlite3.Error as exc:
+            if not damage:
+                damage.append(f"{JOURNAL}: {exc}; some changes may be missing here")
+        else:
+            break
+    return sorted(rows.values(), key=lambda row: (row[1], row[_ID]))
+
+
+def _readable(found: Leftover, rows: list[Row]) -> list[Op]:
+    """Make operations of the rows that make sense; tell of the others."""
+    spool = found.directory / SPOOL
+
+    def make(some: list[Row]) -> list[Op]:
+        return ops_of(some, lambda draft_id: spool / str(draft_id))
+
+    good = []
+    for row in rows:
+        try:
+            make([(*row[:_BASE_OP], None, *row[_BASE_OP + 1 :])])
+        except (ValueError, KeyError, TypeError) as exc:
+            found.damage.append(f"change {row[_ID]} ({row[_KIND]} {row[_NAME]!r}) cannot be read: {exc!r}")
+        else:
+            good.append(row)
+    while True:
+        known = {row[_ID] for row in good if row[_KIND] == Kind.PUT.value}
+        orphans = [row for row in good if row[_BASE_OP] is not None and row[_BASE_OP] not in known]
+        if not orphans:
+            return make(good)
+        for row in orphans:
+            found.damage.append(f"change {row[_ID]} ({row[_NAME]!r}) builds on one that cannot be read")
+        good = [row for row in good if row not in orphans]
+
+
+# --- what an operation needs ------------------------------------------------------------------------------
+
+
+def ranges_in_b2(draft: Draft) -> list[tuple[int, int, FileVersion]]:
+    """Return the ranges of a draft's content that lie in B2 alone, with the version that holds each."""
+    return [
+        (segment.start, segment.end, holder)
+        for segment, holder in local_segments(draft, 0, draft.size)
+        if segment.origin is Origin.BASE and isinstance(holder, FileVersion) and segment.size
+    ]
+
+
+def split_away(away: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+    """Cut [start, end) where *away* (sorted) begins and ends; the flag says which is which."""
+    for low, high in away:
+        if high <= start or low >= end:
+            continue
+        if start < low:
+            yield start, low, False
+        yield max(start, low), min(end, high), True
+        start = min(end, high)
+    if start < end:
+        yield start, end, False
+
+
+def has_content(op: Op) -> bool:
+    """Whether the operation holds content of its own, rather than moving or describing what B2 holds."""
+    draft = op.draft
+    while draft is not None and draft.only_metadata:
+        base = draft.resolve_base()
+        if not isinstance(base, Draft):
+            return False
+        draft = base
+    return draft is not None
