@@ -96,7 +96,7 @@ class Reporter:
         return {
             "files": len(queue),
             "bytes": journal.pending_bytes(),
-            "sent_bytes": sum(_sent_bytes(op) for op in queue.ops.values()),
+            "sent_bytes": sum(op.sent_bytes for op in queue.ops.values()),
             "items": [_item(op) for op in list(queue.ops.values())[:ITEMS_TOLD]],
         }
 
@@ -120,17 +120,13 @@ class Reporter:
         }
 
 
-def _sent_bytes(op: Op) -> int:
-    return 0
-
-
 def _item(op: Op) -> Facts:
     waits = op.state is State.QUEUED and op.error is not None
     return {
         "name": op.name,
         "change": op.kind.value,
         "bytes": op.draft.extents.dirty_bytes if op.draft is not None else 0,
-        "sent_bytes": _sent_bytes(op),
+        "sent_bytes": op.sent_bytes,
         "state": "sending" if op.state is State.SENDING else "waiting",
         "attempts": op.attempts,
         "error": str(op.error) if op.error is not None else None,

@@ -17,7 +17,7 @@ from b2mount.cli.mount_words import parse_path
 from b2mount.cli.mountpoints import detach_dead, find_our_mount, is_dead
 from b2mount.cli.progress import Progress
 from b2mount.cli.report import Exit, Failure, say_error
-from b2mount.cli.status import Facts, without_name
+from b2mount.cli.status_words import Facts, without_name
 
 POLL_SECONDS = 0.05
 GONE_SECONDS = 60.0  # a guess: detaching and ending take milliseconds once all is sent

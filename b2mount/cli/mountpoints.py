@@ -27,6 +27,7 @@ class Mount:
     mountpoint: str
     kind: str
     source: str
+    user_id: int | None = None  # who mounted, of a FUSE mount
 
 
 def read_mounts() -> list[Mount]:
@@ -39,13 +40,20 @@ def parse_mountinfo(text: str) -> list[Mount]:
     mounts = []
     for line in text.split("\n")[:-1]:  # not splitlines(): a path may hold what that splits at
         before, _, after = line.partition(" - ")
-        kind, source = after.split(" ")[:2]
-        mounts.append(Mount(_unescape(before.split(" ")[4]), kind, _unescape(source)))
+        kind, source, *options = after.split(" ")
+        mounted_by = re.search(r"(?:^|,)user_id=(\d+)", options[0] if options else "")
+        user_id = int(mounted_by[1]) if mounted_by else None
+        mounts.append(Mount(_unescape(before.split(" ")[4]), kind, _unescape(source), user_id))
     return mounts
 
 
 def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def find_mounts_of(user_id: int) -> list[Mount]:
+    """Return the b2mount mounts that a user made, oldest first."""
+    return [mount for mount in read_mounts() if mount.kind == MOUNT_TYPE and mount.user_id == user_id]
 
 
 def find_our_mount(mountpoint: Path) -> Mount | None:

@@ -23,7 +23,7 @@ def refusal(path: Path, *, nonempty: bool = False) -> tuple[str, str]:
 
 
 def test_a_row_of_mountinfo_is_read_with_its_escapes() -> None:
-    assert parse_mountinfo(ROW + "\n") == [Mount("/mnt/my photos\\x", "fuse.b2mount", "photos 2024")]
+    assert parse_mountinfo(ROW + "\n") == [Mount("/mnt/my photos\\x", "fuse.b2mount", "photos 2024", 0)]
 
 
 def test_a_row_without_optional_fields_is_read() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from b2mount.cli.status import describe, find_log
+from b2mount.cli.status import find_log, plain
+from b2mount.cli.status_words import describe
 from tests.cli.mounts import SpokenMount, spoken_mount
 from tests.cli.running import Shell, wait_until
 
@@ -28,18 +29,25 @@ STATUS: dict[str, Any] = {
         "read_only": False,
         "capabilities": ["listFiles", "readFiles", "writeFiles"],
     },
-    "key": {"expires_ms": None},
+    "key": {"id": "0018f5033aa08600000000001", "expires_ms": 86_400_000, "left_seconds": 3700.5},
     "pending": {
         "files": 22,
         "bytes": 5 << 20,
         "items": [
-            {"name": "2024/a.jpg", "bytes": 4 << 20, "state": "uploading", "attempts": 1, "error": None},
+            {
+                "name": "2024/a.jpg",
+                "bytes": 4 << 20,
+                "sent_bytes": 1 << 20,
+                "state": "sending",
+                "attempts": 1,
+            },
             {
                 "name": "2024/b\x1b[2J",
                 "bytes": 10,
                 "state": "waiting",
                 "attempts": 3,
                 "error": "no writeFiles",
+                "next_try_seconds": 8.2,
             },
         ],
     },
@@ -50,10 +58,32 @@ STATUS: dict[str, Any] = {
         "misses": 1,
         "listings": 7,
         "inodes": 9,
+        "listing_hits": 9,
+        "listing_misses": 1,
+        "scans": {"fetched": 8, "hits": 6, "unread": 2},
     },
+    "open_files": 1,
+    "failing": [{"operation": "upload", "seconds": 65.0, "retries": 4, "error": "no answer"}],
+    "latency": {"b2_list_file_names": {"count": 11, "p50": 0.04, "p90": 0.05, "p99": 0.09, "longest": 1.5}},
+    "bytes": {"up": 4096, "down": 1 << 20},
+    "today": {
+        "A": 9,
+        "B": 8,
+        "C": 7,
+        "up": 8192,
+        "down": 2 << 20,
+        "cost_dollars": 0.0,
+        "budget": {
+            "class_c": {"limit": 7, "spent": 7, "stage": "spent", "means": "listings are believed longer"},
+            "download_bytes": {"limit": 5 << 19, "spent": 2 << 20, "stage": "near", "means": None},
+        },
+    },
+    "caps": [
+        {"kind": "class_c", "call": "b2_list_file_names", "since_ms": 0, "last_ms": 1000, "over_ms": 60_000}
+    ],
     "calls": {"A": 5, "B": 2, "C": 11, "by_name": {"b2_upload_file": 5, "b2_list_file_names": 11}},
     "cost_dollars": 0.000052,
-    "errors": [{"when_ms": 0, "text": "2024/b: the key lacks writeFiles"}],
+    "errors": [{"when_ms": 0, "level": "warning", "text": "2024/b: the key lacks writeFiles"}],
     "uptime_seconds": 90061.5,
     "state_dir": "/var/lib/b2mount/photos-2024-55421c2ae54c01d5",
 }
@@ -68,6 +98,7 @@ def test_status_is_told_in_words(tmp_path: Path, shell: Shell) -> None:
         done = shell.run("status", mount.mountpoint, env={"TZ": "UTC"})
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
+        "mount:     /mnt/photos",
         "source:    photos/2024",
         "buckets:   photos",
         "root:      2024/summer/",
@@ -75,16 +106,28 @@ def test_status_is_told_in_words(tmp_path: Path, shell: Shell) -> None:
         "access:    read and write",
         "key may:   listFiles readFiles writeFiles",
         "up:        1d 1h (process 4711)",
+        "key:       0018f5033aa08600000000001",
+        "key ends:  1970-01-02 00:00:00+00:00, in 1h 1m",
         "pending:   22 files, 5.0 MiB not yet in B2",
-        "  2024/a.jpg, 4.0 MiB, uploading, 1 attempt",
-        "  2024/b\\x1b[2J, 10 B, waiting, 3 attempts, no writeFiles",
+        "  2024/a.jpg, 4.0 MiB (25% sent), sending, 1 attempt",
+        "  2024/b\\x1b[2J, 10 B, waiting, 3 attempts, no writeFiles, next try in 8s",
         "  and 20 more (--json shows all that the mount tells)",
         "kept in:   /var/lib/b2mount/photos-2024-55421c2ae54c01d5",
-        "cache:     1.0 KiB memory, 2.0 GiB disk, 75% of 4 reads answered, 7 listings, 9 inodes",
+        "failing:   upload, for 1m 5s and 4 tries: no answer",
+        "cache:     1.0 KiB memory, 2.0 GiB disk, 75% of 4 reads answered",
+        "names:     7 listings, 9 inodes, 90% of 10 looks answered, 1 open file",
+        "ahead:     8 files fetched ahead of scans, 6 of them read",
         "calls:     5 class A, 2 class B, 11 class C, about $0.0001",
-        "        11 b2_list_file_names",
+        "        11 b2_list_file_names, half in 40 ms, 99% in 90 ms, all in 1.5 s",
         "         5 b2_upload_file",
-        "error:     1970-01-01 00:00:00+00:00 2024/b: the key lacks writeFiles",
+        "moved:     4.0 KiB up, 1.0 MiB down",
+        "today:     9 class A, 8 class B, 7 class C, about $0.0000 past the free ones; "
+        "8.0 KiB up, 2.0 MiB down (UTC)",
+        "budget:    7 of 7 class C calls today: spent; until 00:00 UTC listings are believed longer",
+        "budget:    2.0 MiB of 2.5 MiB download today: nearly spent",
+        "cap:       B2 said that the account's cap is reached (class_c), at b2_list_file_names, "
+        "from 1970-01-01 00:00:00+00:00 to 1970-01-01 00:00:01+00:00; lifted 1970-01-01 00:01:00+00:00",
+        "warning:   1970-01-01 00:00:00+00:00 2024/b: the key lacks writeFiles",
     ]
 
 
@@ -120,7 +163,7 @@ def log_of_a_process(stderr: int, word: Path) -> tuple[int, str | None]:
 
 
 def test_status_of_a_mount_that_tells_nothing() -> None:
-    assert list(describe({})) == ["pending:   nothing: all that was written is in B2"]
+    assert [plain(*row) for row in describe({})] == ["pending:   nothing: all that was written is in B2"]
 
 
 def test_flush_is_quiet_where_nobody_watches(tmp_path: Path, shell: Shell) -> None:
