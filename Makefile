@@ -5,6 +5,7 @@ SHELL = /bin/sh
 VENV ?= .venv
 MOUNTPOINT ?=
 TESTFLAGS ?=
+BENCHFLAGS ?=
 # Many tests wait for a server or the kernel more than they compute, so one worker more than two cores.
 WORKERS ?= 3
 export VENV PYTHON
@@ -12,12 +13,13 @@ export PATH := $(PATH):/usr/sbin:/sbin# an ordinary user's may lack them, and lo
 
 PY = $(VENV)/bin/python
 
-.PHONY: help demo demo-stop test lint types check fresh clean
+.PHONY: help demo demo-stop test bench lint types check fresh clean
 
 help:
 	@echo 'make demo       mount a sample bucket on this machine, without an account'
 	@echo 'make demo-stop  unmount it and stop its server'
 	@echo 'make test       run the tests'
+	@echo 'make bench      compare with rclone mount, write docs/benchmarks.md (root, half an hour)'
 	@echo 'make lint       look at style: ruff check, ruff format'
 	@echo 'make types      check types: mypy --strict'
 	@echo 'make check      lint, types and test: what CI runs'
@@ -37,6 +39,10 @@ demo-stop:
 test:
 	@scripts/bootstrap.sh test
 	$(PY) -m pytest -n $(WORKERS) -m 'not slow' $(TESTFLAGS)
+
+bench:
+	@scripts/bootstrap.sh bench
+	$(PY) -m tests.benchmarks --page docs/benchmarks.md $(BENCHFLAGS)
 
 lint:
 	@scripts/bootstrap.sh lint

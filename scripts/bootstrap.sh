@@ -1,9 +1,9 @@
 #!/bin/sh
-# Make this machine ready to run b2mount (demo), to test it (test) or only to read its code by machine
-# (lint): the system packages that are missing, then the virtual environment. What is there already is
+# Make this machine ready to run b2mount (demo), to test it (test), to measure it (bench) or only to read its
+# code by machine (lint): the system packages that are missing, then the virtual environment. What is there already is
 # left alone; when nothing is missing, nothing is printed and no package manager runs.
 #
-#   scripts/bootstrap.sh demo|test|lint
+#   scripts/bootstrap.sh demo|test|bench|lint
 #
 #   PYTHON  the interpreter to build the virtual environment with (default: the first that is new enough)
 #   VENV    the folder of the virtual environment (default: .venv)
@@ -25,7 +25,8 @@ purpose=${1:-}
 case $purpose in
 demo) extras='emulator' ;;
 test | lint) extras='test' ;; # what the tests need includes what the demo needs
-*) fail "usage: scripts/bootstrap.sh demo|test|lint" ;;
+bench) extras='test,bench' ;; # with the tests, so that the next make test has nothing to install
+*) fail "usage: scripts/bootstrap.sh demo|test|bench|lint" ;;
 esac
 venv=${VENV:-.venv}
 
@@ -162,7 +163,9 @@ is_ready() {
         return 1
     fi
     now=$(recipe)
-    for installed in test "$extras"; do
+    enough="$extras test,bench"
+    [ "$purpose" = bench ] || enough="$enough test"
+    for installed in $enough; do
         [ "$(cat "$venv/.ready-$installed" 2>/dev/null)" != "$now" ] || return 0
     done
     return 1
@@ -216,6 +219,7 @@ check_fuse() {
 case $purpose in
 demo) needs='fusermount3' ;;
 test) needs='fusermount3 openssl curl getfattr borg duplicity fio git logrotate restic rsync sqlite3 vim' ;;
+bench) needs='fusermount3 openssl rsync' ;;
 lint) needs='' ;;
 esac
 if is_ready; then

@@ -170,6 +170,15 @@ def test_the_demo_needs_less_than_the_tests_and_is_topped_up_for_them(machine: M
     ]
 
 
+def test_the_benchmarks_top_up_what_the_tests_installed_and_both_need_nothing_then(ready: Machine) -> None:
+    assert ready.bootstrap("bench").returncode == 0
+    assert ready.asked() == ["pip -m pip install -q --disable-pip-version-check -e .[test,bench]"]
+    ready.log.write_text("")
+    for purpose in ("bench", "test", "demo", "lint"):
+        assert ready.bootstrap(purpose).returncode == 0
+    assert ready.asked() == []
+
+
 def test_a_changed_pyproject_is_installed_anew_into_the_same_environment(ready: Machine) -> None:
     with (ready.folder / "project/pyproject.toml").open("a") as file:
         file.write("# changed\n")
@@ -306,7 +315,7 @@ def test_a_python_named_by_hand_that_is_too_old_is_refused(machine: Machine) -> 
 def test_an_unknown_purpose_is_refused(machine: Machine) -> None:
     done = machine.bootstrap("dance")
     assert done.returncode == 1
-    assert "usage: scripts/bootstrap.sh demo|test|lint" in done.stderr
+    assert "usage: scripts/bootstrap.sh demo|test|bench|lint" in done.stderr
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="making a machine without FUSE needs root")

@@ -174,6 +174,10 @@ class Emulator:
         self._local.used = time.monotonic()
         return response.status, {k.lower(): v for k, v in response.getheaders()}, data
 
+    def forget_connections(self) -> None:
+        """Begin connections of one's own, in a process that was forked from another user of this object."""
+        self._local = threading.local()
+
     def _connection(self) -> http.client.HTTPConnection:
         # The server closes a connection that idles for minutes; repeating a request could do a thing twice.
         kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
