@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import pyfuse3
 
 from b2mount.core.errors import B2MountError, NoSuchFile, errno_of
-from b2mount.fs.filesystem import NEGATIVE_TIMEOUT, Caller, FileSystem, Wanted
+from b2mount.fs.filesystem import DOTS, NEGATIVE_TIMEOUT, Caller, FileSystem, Wanted
 from b2mount.fs.stats import Stat
 
 log = logging.getLogger("b2mount.fuse")
@@ -189,6 +189,10 @@ class Door(pyfuse3.Operations):
             return await self._fs.access(inode, mode)
 
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        if name.startswith((b"security.", b"system.posix_acl_", b"trusted.")):
+            # At once: ls asks for ACLs and security labels file by file, and the kernel at every write. The
+            # answer that there are none on this file system, not just on this file, lets ls ask no more.
+            raise pyfuse3.FUSEError(errno.ENOTSUP)
         with errno_at_the_door("getxattr"):
             return await self._fs.getxattr(inode, name)
 
@@ -244,11 +248,17 @@ class Door(pyfuse3.Operations):
 
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         with errno_at_the_door("readdir"):
-            async for name, node, stat, next_id in self._fs.readdir(fh, start_id):
-                if not pyfuse3.readdir_reply(token, name, entry_attributes(stat), next_id):
+            begun = False
+            while not begun:  # what is known goes out before the next page is waited for
+                for name, node, stat, next_id in self._fs.entries(fh, start_id):
+                    if not pyfuse3.readdir_reply(token, name, entry_attributes(stat), next_id):
+                        self._fs.let_go(node)
+                        return
+                    if next_id > DOTS:
+                        node.lookups += 1
+                    start_id, begun = next_id, True
+                if not begun and not await self._fs.more_entries(fh):
                     return
-                if name not in (b".", b".."):
-                    node.lookups += 1
 
     async def releasedir(self, fh: int) -> None:
         with errno_at_the_door("releasedir"):

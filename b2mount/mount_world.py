@@ -202,8 +202,18 @@ def build(
         if holder:
             holder[0].on_new_listing(bucket_id, listing)
 
+    def on_dropped_listing(bucket_id: str, listing: Listing) -> None:
+        if holder:
+            holder[0].on_dropped_listing(bucket_id, listing)
+
     listings = Listings(
-        store, options.listing_ttl, scope.limit, on_new=on_new_listing, nursery=nursery, budget=budget
+        store,
+        options.listing_ttl,
+        scope.limit,
+        on_new=on_new_listing,
+        on_dropped=on_dropped_listing,
+        nursery=nursery,
+        budget=budget,
     )
     overlay = Overlay(
         journal.queue,

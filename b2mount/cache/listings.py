@@ -51,6 +51,20 @@ class _Fetch:
         self.error: B2MountError | None = None
 
 
+class _Cache(LRUCache[tuple[str, str], Listing]):
+    """Listings by bucket and directory, as many as their rows allow."""
+
+    def __init__(self, on_dropped: Callable[[str, Listing], None]) -> None:
+        super().__init__(MAX_ROWS, getsizeof=_weight)
+        self._on_dropped = on_dropped
+
+    def popitem(self) -> tuple[tuple[str, str], Listing]:
+        """Let go what was used least recently."""
+        key, listing = super().popitem()
+        self._on_dropped(key[0], listing)
+        return key, listing
+
+
 class Listings:
     """All listings of one mount."""
 
@@ -61,12 +75,14 @@ class Listings:
         limit: str,
         *,
         on_new: Callable[[str, Listing], None],
+        on_dropped: Callable[[str, Listing], None] = lambda _bucket, _listing: None,
         nursery: trio.Nursery | None = None,
         budget: Budget | None = None,
     ) -> None:
         """Believe what *store* tells for *ttl* seconds. *limit* is the key's prefix.
 
-        *on_new* is called with the bucket and each listing that takes the place of what was known before.
+        *on_new* is called with the bucket and each listing that takes the place of what was known before,
+        *on_dropped* with those that leave because there are too many rows.
         With a *nursery*, large directories are listed ahead of their reader. A *budget* that is spent makes
         listings be believed for longer, and ends what is asked for ahead.
         """
@@ -77,7 +93,7 @@ class Listings:
         self._limit = limit
         self._on_new = on_new
         self._nursery = nursery
-        self._cache: LRUCache[tuple[str, str], Listing] = LRUCache(MAX_ROWS, getsizeof=_weight)
+        self._cache = _Cache(on_dropped)
         self._fetching: dict[tuple[str, str], _Fetch] = {}
         self._walks: dict[str, Walks] = {}
         self._calls: dict[object, float] = {}  # list calls under way, and when each began
@@ -148,7 +164,7 @@ class Listings:
             page = await self._list(
                 bucket_id, listing.prefix, start=listing.next_start, delimiter="/", limit=limit
             )
-            _take(listing, page)
+            listing.take(page)
             # A listing that takes as long as it may be believed would never serve anybody: its time begins
             # anew, in part, while it is being read; up to a limit, lest paging on and on keeps it alive.
             renewed = min(trio.current_time() - self.ttl / 2, listing.began + MOST_RENEWALS * self.ttl)
@@ -159,7 +175,8 @@ class Listings:
 
     def extend_ahead(self, bucket_id: str, listing: Listing) -> None:
         """Start to fetch the next page, which a reader of a large directory will soon ask for."""
-        if self._nursery is not None and self._lists_ahead and not listing.complete and listing.pages > 1:
+        is_wanted = not listing.complete and not listing.lock.locked()
+        if self._nursery is not None and self._lists_ahead and is_wanted:
             self._nursery.start_soon(self._extend_quietly, bucket_id, listing)
 
     async def _extend_quietly(self, bucket_id: str, listing: Listing) -> None:
@@ -209,7 +226,7 @@ class Listings:
             page = await self._list(bucket_id, name, limit=1)
             row = page.rows[0] if page.rows and page.rows[0].name == name else None
             listing.marker = row if row is not None and row.size == 0 else None
-            listing.probed[PLACEHOLDER] = (row, trio.current_time())
+            listing.remember_probe(PLACEHOLDER, row, trio.current_time())
         return listing.marker
 
     def oldest_call(self) -> float:
@@ -293,7 +310,7 @@ class Listings:
         prefix = list_prefix(directory, self._limit)
         listing = Listing(directory, prefix, trio.current_time())
         page = await self._list(bucket_id, prefix, delimiter="/", limit=FIRST_PAGE)
-        _take(listing, page)
+        listing.take(page)
         self._keep(bucket_id, listing)
         return listing
 
@@ -303,7 +320,7 @@ class Listings:
         limit = flat.limit if self._lists_ahead else FIRST_PAGE
         page = await self._list(bucket_id, list_prefix(flat.root, self._limit), start=flat.start, limit=limit)
         listings = split_flat_rows(
-            flat.root, list(page.rows), start=flat.start, next_start=page.next_name, started=started
+            flat.root, page.rows, start=flat.start, next_start=page.next_name, started=started
         )
         covered = page.next_name is None or not page.next_name.startswith(wanted)
         if covered and wanted not in listings:
@@ -324,7 +341,7 @@ class Listings:
         now = trio.current_time()
         page = await self._list(bucket_id, name, delimiter="/", limit=FIRST_PAGE)
         rows = {row.name: row for row in page.rows}
-        listing.probed[component] = (rows.get(name), now)
+        listing.remember_probe(component, rows.get(name), now)
         folder = rows.get(name + "/")
         cut = page.next_name is not None and (
             page.next_name <= name + "/" or page.next_name.startswith(name + "/")
@@ -332,7 +349,7 @@ class Listings:
         if folder is None and cut:
             page = await self._list(bucket_id, name + "/", delimiter="/", limit=1)
             folder = FileVersion(name + "/", "", 0, 0) if page.rows else None
-        listing.probed[component + "/"] = (folder, now)
+        listing.remember_probe(component + "/", folder, now)
 
     def _settled(self, listing: Listing, key: str) -> bool:
         if listing.knows(key):
@@ -351,17 +368,9 @@ class Listings:
         return self._limit[: self._limit.rfind("/") + 1] if not self._limit.endswith("/") else self._limit
 
 
-def _take(listing: Listing, page: Page) -> None:
-    for row in page.rows:
-        listing.add(row)
-    listing.next_start = page.next_name
-    listing.complete = page.next_name is None
-    listing.pages += 1
-
-
 def _row(listing: Listing, key: str) -> FileVersion | None:
     if listing.knows(key):
-        return listing.rows.get(key)
+        return listing.get(key)
     probe = listing.probed.get(key)
     return probe[0] if probe is not None else None
 

@@ -6,6 +6,7 @@ changed.
 
 import stat
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from b2mount.cache.listing import Listing
@@ -26,7 +27,7 @@ from b2mount.core.scope import Place, place
 from b2mount.fs.commits import Commits, can_be_kept
 from b2mount.fs.locks import Locks
 from b2mount.fs.nodes import DirectoryNode, FileNode
-from b2mount.fs.overlay import Mark, shows
+from b2mount.fs.overlay import Fact, Mark
 from b2mount.fs.tree import Resolved, Tree
 from b2mount.fs.world import World
 from b2mount.journal.drafts import Draft
@@ -225,8 +226,8 @@ class Changes:
         if listing is None:
             return True
         if key == PLACEHOLDER:
-            return listing.marker is not None or key in listing.rows or not listing.complete
-        return key in listing.rows or not listing.knows(key)
+            return listing.marker is not None or listing.has(key) or not listing.complete
+        return listing.has(key) or not listing.knows(key)
 
     async def rmdir(self, parent: DirectoryNode, entry: str) -> None:
         """Remove an empty directory: B2 hides its placeholder."""
@@ -274,15 +275,20 @@ class Changes:
         """Say whether nothing shows in a directory, as far as the pages known of its *listing* go."""
         world = self._world
         facts = world.overlay.under(node.bucket_id, node.prefix)
-        if any(shows(key, fact) for key, fact in facts.items()):
+        if world.overlay.shows_any(node.bucket_id, node.prefix):
             return False
-        order, hint = listing.order, listing.live_hint
-        for step in range(len(order)):
-            index = (hint + step) % len(order)
-            key = order[index]
-            if key in listing.rows and key not in facts:
-                listing.live_hint = index
-                return False
+        return self._has_none_left(listing, facts)
+
+    def _has_none_left(self, listing: Listing, facts: Mapping[str, Fact]) -> bool:
+        """Say whether own changes took away all that a listing tells; begins where the last answer ended."""
+        hint = min(listing.live_hint, listing.places)
+        for start, end in ((hint, listing.places), (0, hint)):
+            at = listing.first_live(start)
+            while at is not None and at < end:
+                if listing.key_at(at) not in facts:
+                    listing.live_hint = at
+                    return False
+                at = listing.first_live(at + 1)
         return True
 
     def keep_directory(self, node: DirectoryNode) -> None:

@@ -140,7 +140,7 @@ class Commits:
         check_uploadable(directory.prefix + PLACEHOLDER)
         fact = world.overlay.get(directory.bucket_id, directory.prefix + PLACEHOLDER)
         listing = world.listings.last_known(directory.bucket_id, directory.prefix)
-        if fact is None and listing is not None and PLACEHOLDER in listing.rows:
+        if fact is None and listing is not None and listing.has(PLACEHOLDER):
             raise NotPermitted(f"{directory.prefix}{PLACEHOLDER} has content, so it cannot hold attributes")
         if not directory.gone:
             directory.touched_ns = None

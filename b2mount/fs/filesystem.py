@@ -7,7 +7,7 @@ Raises the errors of core/errors.py and nothing else on purpose.
 import itertools
 import math
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import trio
@@ -287,21 +287,30 @@ class FileSystem:
         handle.node.handles += 1
         return number
 
-    async def readdir(self, number: int, offset: int) -> AsyncIterator[tuple[bytes, Node, Stat, int]]:
-        """Yield name, node, numbers and next offset of entries; the caller counts those it hands out.
+    def entries(self, number: int, offset: int) -> Iterator[tuple[bytes, Node, Stat, int]]:
+        """Yield name, node, numbers and next offset of the entries known without a call.
 
-        `.` and `..` come first; the kernel counts no lookup for them.
+        The caller counts the lookups of those it hands out, lets the others go by `let_go`, and does not
+        await meanwhile. `.` and `..` come first; the kernel counts no lookup for them.
         """
         handle = self._directories[number]
         directory = handle.node
+        if offset == 0:
+            self._readdir.rewind(handle)
         until = trio.current_time() + self._world.options.listing_ttl
         for at, (name, node) in enumerate([(b".", directory), (b"..", directory.parent or directory)]):
             if offset <= at:
                 yield name, node, self._stats.of(node, until), at + 1
-        async for entry in self._readdir.entries(handle, max(offset - DOTS, 0)):
-            stat = self._stats.of(entry.node, entry.until)
-            yield os.fsencode(entry.name), entry.node, stat, entry.next_offset + DOTS
-            self._world.nodes.drop_if_unused(entry.node)
+        for entry in self._readdir.known(handle, max(offset - DOTS, 0)):
+            yield entry.name, entry.node, self._stats.of(entry.node, entry.until), entry.next_offset + DOTS
+
+    async def more_entries(self, number: int) -> bool:
+        """Wait until more entries are known; False at the end."""
+        return await self._readdir.more(self._directories[number])
+
+    def let_go(self, node: Node) -> None:
+        """Forget a node that was not handed out after all."""
+        self._world.nodes.drop_if_unused(node)
 
     def releasedir(self, number: int) -> None:
         handle = self._directories.pop(number, None)

@@ -12,6 +12,7 @@ import trio
 
 from b2mount.core.posix import Attributes, from_info
 from b2mount.journal.drafts import Draft
+from b2mount.store.packed import Rows
 from b2mount.store.store import FileVersion
 
 ROOT_INO = 1  # FUSE_ROOT_ID
@@ -37,13 +38,15 @@ class Node:
 class FileNode(Node):
     """Anything that is not a directory: regular files, symlinks and special files."""
 
-    __slots__ = ("_parsed", "_parsed_of", "atime_ns", "content", "lock", "working")
+    __slots__ = ("_content", "_lock", "_parsed", "_parsed_of", "_row", "_rows", "atime_ns", "working")
 
     def __init__(self, ino: int, parent: "DirectoryNode | None", key: str, content: Content | None) -> None:
         super().__init__(ino, parent, key)
-        self.content = content  # what was committed last: stored, or on its way; None: nothing yet
+        self._content = content
+        self._rows: Rows | None = None  # the page that tells the content, while nobody needs more of it
+        self._row = 0  # which of its rows
         self.working: Draft | None = None  # takes writes; not yet committed
-        self.lock = trio.Lock()  # held while a working draft is being committed
+        self._lock: trio.Lock | None = None
         self.atime_ns: int | None = None
         self._parsed: Attributes | None = None
         self._parsed_of: FileVersion | None = None
@@ -60,19 +63,52 @@ class FileNode(Node):
         return self.parent.prefix + self.key
 
     @property
+    def lock(self) -> trio.Lock:
+        """Held while a working draft is being committed."""
+        if self._lock is None:
+            self._lock = trio.Lock()
+        return self._lock
+
+    @property
+    def content(self) -> Content | None:
+        """What was committed last: stored, or on its way; None: nothing yet."""
+        if self._rows is not None:
+            self.content = self._rows.version(self._row)
+        return self._content
+
+    @content.setter
+    def content(self, content: Content | None) -> None:
+        self._content, self._rows = content, None
+
+    @property
+    def packed(self) -> tuple[Rows, int] | None:
+        """The page and row that tell all of a file as it is now; None where it has been asked for more."""
+        return None if self._rows is None or self.working is not None else (self._rows, self._row)
+
+    def settle(self) -> None:
+        """Keep what was told of the file, not the page that tells it."""
+        _ = self.content
+
+    def point_to(self, rows: Rows, row: int) -> None:
+        """Let a row of a page tell the content from now on."""
+        self._content, self._rows, self._row = None, rows, row
+
+    @property
     def current(self) -> Content:
         """What a reader sees now: the working draft, or what was committed last."""
         if self.working is not None:
             return self.working
-        if isinstance(self.content, Draft) and self.content.result is not None:
-            self.content = self.content.result
-        assert self.content is not None
-        return self.content
+        content = self.content
+        if isinstance(content, Draft) and content.result is not None:
+            self.content = content = content.result
+        assert content is not None
+        return content
 
     @property
     def size(self) -> int:
         """Bytes."""
-        return self.current.size
+        packed = self.packed
+        return self.current.size if packed is None else packed[0].sizes[packed[1]]
 
     @property
     def attributes(self) -> Attributes:

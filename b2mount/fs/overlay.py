@@ -6,7 +6,7 @@ knows neither inodes nor the kernel.
 """
 
 import enum
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 import trio
@@ -56,6 +56,7 @@ class Overlay:
         self._listings = listings
         listings.after_call = self.purge  # what had to wait for the call's end
         self._by_directory: dict[tuple[str, str], dict[str, Fact]] = {}
+        self._showing: Counter[tuple[str, str]] = Counter()  # how many names of each show, placeholders apart
         self._settled: deque[tuple[float, str, str, Fact, bool]] = deque()
 
     def get(self, bucket_id: str, name: str) -> Fact | None:
@@ -69,6 +70,30 @@ class Overlay:
     def under(self, bucket_id: str, directory: str) -> Mapping[str, Fact]:
         """Return own changes of the names in a directory, by key."""
         return self._by_directory.get((bucket_id, directory), _NOTHING)
+
+    def shows_any(self, bucket_id: str, directory: str) -> bool:
+        """Say whether any name that shows in a directory is there by own changes."""
+        marker = self.under(bucket_id, directory).get(PLACEHOLDER)
+        return self._showing.get((bucket_id, directory), 0) > 0 or (
+            marker is not None and shows(PLACEHOLDER, marker)
+        )
+
+    def _put(self, bucket_id: str, directory: str, key: str, fact: Fact | None) -> None:
+        """Let a key be *fact*, or nothing be known of it."""
+        place = (bucket_id, directory)
+        facts = self._by_directory.setdefault(place, {})
+        if key != PLACEHOLDER:
+            before = facts.get(key)
+            now_showing = _is_there(fact) - _is_there(before)
+            if now_showing:
+                self._showing[place] += now_showing
+        if fact is not None:
+            facts[key] = fact
+        else:
+            facts.pop(key, None)
+            if not facts:
+                del self._by_directory[place]
+                del self._showing[place]
 
     def all_under(self, bucket_id: str, prefix: str) -> list[tuple[str, Fact]]:
         """Return own changes of all files under a prefix, at any depth, by name."""
@@ -93,7 +118,7 @@ class Overlay:
     def set(self, bucket_id: str, name: str, fact: Fact) -> None:
         """Let *name* be *fact* from now on. Call before or after queueing the operations, then `settle`."""
         directory, key = _split(name)
-        self._by_directory.setdefault((bucket_id, directory), {})[key] = fact
+        self._put(bucket_id, directory, key, fact)
         if name.endswith("/"):
             self._remember_gone(bucket_id, name, fact is Mark.GONE)
 
@@ -101,9 +126,9 @@ class Overlay:
         """Say nothing of *name* any more, nor that a directory above it is gone: B2 refused the change."""
         for current in (name, *parents(name)):
             directory, key = _split(current)
-            facts = self._by_directory.get((bucket_id, directory), {})
+            facts = self.under(bucket_id, directory)
             if current == name or facts.get(key) is Mark.GONE:
-                facts.pop(key, None)
+                self._put(bucket_id, directory, key, None)
                 self._remember_gone(bucket_id, current, False)
 
     def settle(self, bucket_id: str, name: str, *, doubtful: bool = False) -> None:
@@ -132,12 +157,10 @@ class Overlay:
         while len(self._settled) > spared and self._settled[0][0] < oldest:
             since, bucket_id, name, fact, doubtful = self._settled.popleft()
             directory, key = _split(name)
-            facts = self._by_directory.get((bucket_id, directory), {})
+            facts = self.under(bucket_id, directory)
             if facts.get(key) is fact and not self._is_pending(bucket_id, name):
-                del facts[key]
+                self._put(bucket_id, directory, key, None)
                 self._remember_gone(bucket_id, name, False)
-                if not facts:
-                    del self._by_directory[bucket_id, directory]
             elif name.endswith("/"):
                 continue  # changed again since; B2 tells nothing of a directory by itself
             if doubtful:
@@ -151,6 +174,10 @@ class Overlay:
         if name.endswith("/"):
             return self._queue.pending_below(bucket_id, name) > 0
         return self._queue.tail(bucket_id, name) is not None
+
+
+def _is_there(fact: Fact | None) -> bool:
+    return fact is not None and fact is not Mark.GONE
 
 
 def shows(key: str, fact: Fact) -> bool:

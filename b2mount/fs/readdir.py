@@ -1,19 +1,21 @@
 """List a directory: what B2 tells page by page, less what was removed here, and what was added here.
 
-An open directory remembers the keys that it has shown, so an offset means the same entry however the
-directory changes meanwhile; entries that appear or go while it is read may or may not be shown, as POSIX
-allows.
+An open directory keeps to the listing it began with, in which every name has a place that never changes, so
+an offset means the same entry however the directory changes meanwhile: what exists all the time is shown,
+once. Entries that appear or go while it is read may or may not be shown, as POSIX allows. What is known is
+given at once; who wants more waits for the next page, which is fetched ahead.
 """
 
-from collections.abc import AsyncIterator, Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import trio
 
-from b2mount.cache.listing import Listing
+from b2mount.cache.listing import GONE, LIVE, Chunk, Listing
 from b2mount.core.access import Operation
-from b2mount.core.names import fits_in_entry, shown
+from b2mount.core.names import MAX_ENTRY_BYTES, shown
 from b2mount.core.scope import Place, admits, next_step, place
 from b2mount.fs.nodes import Content, DirectoryNode, Node
 from b2mount.fs.overlay import Fact, Mark, shows
@@ -22,22 +24,24 @@ from b2mount.fs.world import World
 from b2mount.journal.drafts import Draft
 from b2mount.store.store import FileVersion
 
+WHOLE_ESCAPED = frozenset([b"", b".", b".."])  # keys that are shown under another name
+
 
 @dataclass(slots=True)
 class OpenDirectory:
-    """What one open directory handle has shown so far."""
+    """What one open directory handle reads."""
 
     node: DirectoryNode
-    keys: list[str] = field(default_factory=list)
     listing: Listing | None = None
-    position: int = 0  # in the listing's order
-    finished: bool = False
+    own: dict[str, Fact] = field(default_factory=dict)  # added here before it began, and not in the listing
+    keys: list[str] = field(default_factory=list)  # what no page brings; the places after the listing's
+    finished: bool = False  # `keys` is all there is
 
 
 class DirectoryEntry(NamedTuple):
     """One entry to show: its name, its node, until when to believe it, and the offset that follows it."""
 
-    name: str
+    name: bytes
     node: Node
     until: float
     next_offset: int
@@ -48,11 +52,13 @@ class _View(NamedTuple):
 
     node: DirectoryNode
     prefix: str
-    is_made_up: bool  # above the key's prefix
     facts: Mapping[str, Fact]  # own changes
-    rows: Mapping[str, FileVersion]
-    listing: Listing | None
+    listing: Listing
     until: float
+
+
+class _TooEarly(Exception):
+    """A page that is not there yet decides under which name an entry shows."""
 
 
 class Readdir:
@@ -68,107 +74,216 @@ class Readdir:
             self._world.demand(Operation.LIST, node.prefix)
         return OpenDirectory(node)
 
-    async def entries(self, handle: OpenDirectory, offset: int) -> AsyncIterator[DirectoryEntry]:
-        """Yield entries from *offset* on; the first page is asked for when it is needed, and so on."""
-        if offset == 0 and handle.keys:
-            handle.keys, handle.listing, handle.position = [], None, 0  # rewinddir: look afresh
-            handle.finished = False
-        while True:
-            view = self._view(handle)
-            while offset < len(handle.keys):
-                entry = self._entry(view, handle.keys[offset], offset + 1)
-                offset += 1
-                if entry is not None:
-                    yield entry
-            if not await self._more(handle):
+    def rewind(self, handle: OpenDirectory) -> None:
+        """Look afresh."""
+        handle.listing, handle.keys, handle.finished = None, [], False
+
+    def known(self, handle: OpenDirectory, offset: int) -> Iterator[DirectoryEntry]:
+        """Yield the entries from *offset* on that are known without a call; do not await meanwhile."""
+        node = handle.node
+        if node.shows_buckets or place(node.prefix, self._world.scope.limit) is Place.ABOVE:
+            yield from self._made_up(handle, offset)
+            return
+        if handle.listing is None:
+            listing = self._world.listings.peek(node.bucket_id, node.prefix)
+            if listing is None:
                 return
+            self._begin(handle, listing)
+        listing = handle.listing
+        assert listing is not None
+        view = self._view(handle, listing)
+        try:
+            while offset < listing.told:
+                chunk = listing.chunk_at(offset)
+                yield from self._of_chunk(view, chunk, offset)
+                offset = chunk.first + len(chunk)
+            if handle.finished:
+                for at in range(offset - listing.told, len(handle.keys)):
+                    key, following = handle.keys[at], listing.told + at + 1
+                    entry_or_none = self._checked(view, key, None, following) or self._as_it_began(
+                        view, handle, key, following
+                    )
+                    if entry_or_none is not None:
+                        yield entry_or_none
+        except _TooEarly:
+            return
 
-    def _view(self, handle: OpenDirectory) -> _View:
-        """Gather what is the same for all entries, up to the next await."""
-        world, node = self._world, handle.node
-        is_bucket_list = node.shows_buckets
-        prefix = "" if is_bucket_list else node.prefix
-        return _View(
-            node=node,
-            prefix=prefix,
-            is_made_up=not is_bucket_list and place(prefix, world.scope.limit) is Place.ABOVE,
-            facts=world.overlay.under(node.bucket_id, prefix),
-            rows=handle.listing.rows if handle.listing is not None else {},
-            listing=handle.listing,
-            until=world.listings.until(handle.listing)
-            if handle.listing is not None
-            else trio.current_time() + world.options.listing_ttl,
-        )
-
-    def _entry(self, view: _View, key: str, next_offset: int) -> DirectoryEntry | None:
-        """Return the entry of a key shown before or now; None for one that has gone meanwhile."""
-        node = view.node
-        if node.shows_buckets:
-            bucket = node.children.get(key)
-            return None if bucket is None else DirectoryEntry(key[:-1], bucket, view.until, next_offset)
-        if view.is_made_up:
-            child: Node = self._tree.directory_node(node, key)
-            return DirectoryEntry(shown(key[:-1]), child, view.until, next_offset)
-        # `dir/` as a file inside dir/ has no overlay entry: that name is the directory's there
-        fact = self._world.overlay.get(node.bucket_id, view.prefix + key) if view.facts and key else None
-        row = view.rows.get(key)
-        if row is None and view.listing is not None and fact is None:
-            newer = self._world.listings.peek(node.bucket_id, view.prefix)
-            row = newer.rows.get(key) if newer is not None else None  # an own addition, in B2 by now
-        if row is None if fact is None else not shows(key, fact):
-            return None
-        if key.endswith("/"):
-            name = shown(key[:-1])
-            child = self._tree.directory_node(node, key)
-        else:
-            content: Content | None = fact if isinstance(fact, (Draft, FileVersion)) else row
-            assert content is not None
-            name = shown(key, twin=self._has_directory(view, key))
-            child = self._tree.file_node(node, key, content)
-        if not fits_in_entry(name):
-            self._world.nodes.drop_if_unused(child)
-            return None
-        return DirectoryEntry(name, child, view.until, next_offset)
-
-    def _has_directory(self, view: _View, key: str) -> bool:
-        """Say whether a directory of the same name stands beside a file."""
-        fact = view.facts.get(key + "/") if view.facts else None
-        return fact is Mark.DIRECTORY if fact is not None else key + "/" in view.rows
-
-    async def _more(self, handle: OpenDirectory) -> bool:
-        """Find further keys; False at the end."""
+    async def more(self, handle: OpenDirectory) -> bool:
+        """Wait until more is known than before; False where that was all."""
+        node, listings = handle.node, self._world.listings
         if handle.finished:
             return False
-        node = handle.node
         if node.shows_buckets:
             for bucket in await self._tree.buckets():
                 self._tree.bucket_node(node, bucket)
                 handle.keys.append(bucket.name + "/")
             handle.finished = True
-            return True
-        limit = self._world.scope.limit
-        if place(node.prefix, limit) is Place.ABOVE:
-            handle.keys.append(next_step(node.prefix, limit) + "/")
+        elif place(node.prefix, self._world.scope.limit) is Place.ABOVE:
+            handle.keys.append(next_step(node.prefix, self._world.scope.limit) + "/")
             handle.finished = True
-            return True
-        if handle.listing is None:
-            handle.listing = await self._world.listings.get(node.bucket_id, node.prefix)
-        listing = handle.listing
-        if handle.position < len(listing.order):
-            handle.keys.extend(listing.order[handle.position :])
-            handle.position = len(listing.order)
-            self._world.listings.extend_ahead(node.bucket_id, listing)
-            return True
-        if not listing.complete:
-            await self._world.listings.extend(node.bucket_id, listing)
-            return True
-        handle.finished = True
+        elif handle.listing is None:
+            self._begin(handle, await listings.get(node.bucket_id, node.prefix))
+        elif not handle.listing.complete:
+            await listings.extend(node.bucket_id, handle.listing)
+        else:
+            handle.keys = self._added(handle, handle.listing)
+            handle.finished = True
+        return True
+
+    # ------------------------------------------------------------------------------------------------------
+
+    def _begin(self, handle: OpenDirectory, listing: Listing) -> None:
+        handle.listing = listing
+        handle.own = self._own(handle)
+
+    def _own(self, handle: OpenDirectory) -> dict[str, Fact]:
+        node = handle.node
         facts = self._world.overlay.under(node.bucket_id, node.prefix)
-        before = set(handle.keys) if facts else set()  # a key may have left the rows and come again
-        added = [
+        return {key: fact for key, fact in facts.items() if shows(key, fact)}
+
+    def _added(self, handle: OpenDirectory, listing: Listing) -> list[str]:
+        """Return the names that were added here since the pages were told, each once."""
+        limit, prefix = self._world.scope.limit, handle.node.prefix
+        keys = dict.fromkeys(listing.added_keys())
+        keys |= dict.fromkeys(
             key
-            for key, fact in facts.items()
-            if shows(key, fact) and key not in before and admits(node.prefix + key, limit)
-        ]
-        handle.keys.extend(added)
-        return bool(added)
+            for key in {**handle.own, **self._own(handle)}
+            if not listing.was_told(key) and admits(prefix + key, limit)
+        )
+        return list(keys)
+
+    def _view(self, handle: OpenDirectory, listing: Listing) -> _View:
+        world, node = self._world, handle.node
+        prefix = node.prefix
+        facts = world.overlay.under(node.bucket_id, prefix)
+        return _View(node, prefix, facts, listing, world.listings.until(listing))
+
+    def _made_up(self, handle: OpenDirectory, offset: int) -> Iterator[DirectoryEntry]:
+        """Yield buckets, or the next step on the way down to the key's prefix."""
+        node = handle.node
+        until = trio.current_time() + self._world.options.listing_ttl
+        for at in range(offset, len(handle.keys)):
+            key = handle.keys[at]
+            if not node.shows_buckets:
+                child: Node = self._tree.directory_node(node, key)
+                yield DirectoryEntry(os.fsencode(shown(key[:-1])), child, until, at + 1)
+            elif key in node.children:
+                yield DirectoryEntry(os.fsencode(key[:-1]), node.children[key], until, at + 1)
+
+    def _of_chunk(self, view: _View, chunk: Chunk, offset: int) -> Iterator[DirectoryEntry]:
+        """Yield the entries of one page from *offset* on. Raises _TooEarly."""
+        listing, until, facts = view.listing, view.until, view.facts
+        rows, state, count = chunk.rows, chunk.state, len(chunk)
+        is_plain, ahead = rows.is_plain, chunk.first + count // 2
+        following: bytes | None = chunk.key(offset - chunk.first)
+        for at in range(offset - chunk.first, count):
+            raw = following
+            assert raw is not None
+            following = chunk.key(at + 1) if at + 1 < count else None
+            at_place = chunk.first + at
+            if at_place >= ahead and not listing.complete:
+                ahead = listing.told
+                self._world.listings.extend_ahead(view.node.bucket_id, listing)
+            is_told = state is None or state[at] == LIVE
+            is_changed = bool(facts) and _is_among(facts, raw)
+            if is_changed or not is_told or not is_plain or raw in WHOLE_ESCAPED:
+                is_gone = not is_changed and state is not None and state[at] == GONE
+                if not is_gone or self._is_superseded(view):
+                    entry = self._checked(view, _decode(raw), at_place, at_place + 1)
+                    if entry is not None:
+                        yield entry
+                continue
+            if raw.endswith(b"/"):
+                child: Node = self._tree.directory_node(view.node, raw.decode())
+                yield DirectoryEntry(raw[:-1], child, until, at_place + 1)
+                continue
+            if (following is None or following.startswith(raw) or listing.has_added) and self._has_twin(
+                view, at_place, raw
+            ):
+                entry = self._checked(view, raw.decode(), at_place, at_place + 1)
+                if entry is not None:
+                    yield entry
+                continue
+            child = self._tree.row_node(view.node, raw.decode(), rows, chunk.row(at))
+            yield DirectoryEntry(raw, child, until, at_place + 1)
+
+    def _has_twin(self, view: _View, at: int, raw: bytes) -> bool:
+        """Say whether a directory stands beside a file that a page brought. Raises _TooEarly."""
+        twin = view.listing.twin_of(at, raw)
+        if twin is None:
+            raise _TooEarly
+        return twin
+
+    def _is_superseded(self, view: _View) -> bool:
+        """Say whether there is a newer listing, which may show what has gone from this one."""
+        newer = self._world.listings.peek(view.node.bucket_id, view.prefix)
+        return newer is not None and newer is not view.listing
+
+    def _checked(self, view: _View, key: str, at: int | None, next_offset: int) -> DirectoryEntry | None:
+        """Return the entry of a key (at a place that a page brought) as it is now; None for one that is gone.
+
+        Raises _TooEarly.
+        """
+        node, world = view.node, self._world
+        # `dir/` as a file inside dir/ has no overlay entry: that name is the directory's there
+        fact = world.overlay.get(node.bucket_id, view.prefix + key) if view.facts and key else None
+        row = view.listing.get(key)
+        if row is None and fact is None:
+            newer = world.listings.last_known(node.bucket_id, view.prefix)
+            row = newer.get(key) if newer is not None else None  # an own addition, in B2 by now
+        if row is None if fact is None else not shows(key, fact):
+            return None
+        if key.endswith("/"):
+            name = shown(key[:-1])
+            child: Node = self._tree.directory_node(node, key)
+        else:
+            content: Content | None = fact if isinstance(fact, (Draft, FileVersion)) else row
+            assert content is not None
+            name = shown(key, twin=self._has_directory(view, key, at))
+            child = self._tree.file_node(node, key, content)
+        raw = os.fsencode(name)
+        if len(raw) > MAX_ENTRY_BYTES:  # the kernel cannot carry it
+            world.nodes.drop_if_unused(child)
+            return None
+        return DirectoryEntry(raw, child, view.until, next_offset)
+
+    def _as_it_began(
+        self, view: _View, handle: OpenDirectory, key: str, next_offset: int
+    ) -> DirectoryEntry | None:
+        """Return the entry of what was there at the beginning and is not known of any more.
+
+        It is in B2 by now, and no listing from after that is there. Not to be believed beyond this moment.
+        """
+        node, fact = view.node, handle.own.get(key)
+        newer = self._world.listings.peek(node.bucket_id, view.prefix)
+        if fact is None or key in view.facts or newer is view.listing or (newer and newer.knows(key)):
+            return None
+        if isinstance(fact, Draft):
+            fact = fact.result or Mark.GONE
+        if isinstance(fact, FileVersion):
+            child: Node = self._tree.file_node(node, key, fact)
+        elif fact is Mark.DIRECTORY:
+            child = self._tree.directory_node(node, key)
+        else:
+            return None
+        name = shown(key.removesuffix("/"), twin=not key.endswith("/") and view.listing.has(key + "/"))
+        return DirectoryEntry(os.fsencode(name), child, 0.0, next_offset)
+
+    def _has_directory(self, view: _View, key: str, at: int | None) -> bool:
+        """Say whether a directory of the same name stands beside a file. Raises _TooEarly."""
+        fact = view.facts.get(key + "/") if view.facts else None
+        if fact is not None:
+            return fact is Mark.DIRECTORY
+        if at is None:
+            return view.listing.has(key + "/")
+        return self._has_twin(view, at, key.encode("utf-8", "surrogatepass"))
+
+
+def _decode(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def _is_among(facts: Mapping[str, Fact], raw: bytes) -> bool:
+    """Say whether own changes tell anything of a key, or of a directory of the same name."""
+    key = _decode(raw)
+    return key in facts or key + "/" in facts

@@ -18,7 +18,6 @@ SMALL = 1 << 20  # bytes; larger files are read ahead by themselves
 NEAR = 8  # entries that may be left out (directories, files that are skipped) and still be a scan
 FIRST = 4  # files ahead; doubled with every file that proves the guess right
 MOST = 64
-SEARCHED = 100_000  # entries searched for the place of a file: a few milliseconds
 
 
 @dataclass(slots=True)
@@ -60,7 +59,7 @@ class Scans:
             return
         scan = self._scans.get(parent.ino)
         if scan is None or scan.listing is not listing:
-            at = _place_of(listing, node.key)
+            at = listing.place_of(node.key)
             if at is not None:
                 if len(self._scans) > 1000:
                     self._scans.clear()
@@ -68,7 +67,7 @@ class Scans:
             return
         step = _step(listing, scan.at, node.key)
         if step is None:
-            at = _place_of(listing, node.key)
+            at = listing.place_of(node.key)
             if at is None:
                 del self._scans[parent.ino]
             else:
@@ -85,14 +84,14 @@ class Scans:
         blocks = self._world.blocks
         if not self._world.budget.scans_ahead:
             return
-        order, rows = scan.listing.order, scan.listing.rows
+        listing = scan.listing
         index = max(scan.at + 1, scan.fetched_to)
-        stop = min(scan.at + 1 + scan.ahead, len(order))
-        if stop - index < scan.ahead // 4 and stop < len(order):
+        stop = min(scan.at + 1 + scan.ahead, listing.places)
+        if stop - index < scan.ahead // 4 and stop < listing.places:
             return  # a few at a time, together
         budget = blocks.memory_size // 4
         while index < stop:
-            row = rows.get(order[index])
+            row = listing.version_at(index)
             index += 1
             if row is None or row.action is not Action.UPLOAD or not 0 < row.size <= SMALL:
                 continue
@@ -108,17 +107,6 @@ class Scans:
 
 
 def _step(listing: Listing, at: int, key: str) -> int | None:
-    """Return how far after *at* a key stands in the order, 0 for the same; None where it is not near."""
-    for step, other in enumerate(listing.order[at : at + NEAR + 1]):
-        if other == key:
-            return step
-    return None
-
-
-def _place_of(listing: Listing, key: str) -> int | None:
-    if len(listing.order) > SEARCHED:
-        return None
-    try:
-        return listing.order.index(key)
-    except ValueError:
-        return None
+    """Return how far after *at* a key stands in the listing, 0 for the same; None where it is not near."""
+    place = listing.place_of(key)
+    return place - at if place is not None and 0 <= place - at <= NEAR else None

@@ -13,6 +13,7 @@ from b2mount.fs.nodes import Content, DirectoryNode, FileNode, Node
 from b2mount.fs.overlay import Mark
 from b2mount.fs.world import World
 from b2mount.journal.drafts import Draft
+from b2mount.store.packed import Rows
 from b2mount.store.store import FileVersion
 
 NS_PER_MS = 1_000_000
@@ -48,21 +49,28 @@ class Stats:
 
     def of_file(self, node: FileNode, until: float) -> Stat:
         """Return a file's numbers, good until *until* (trio's clock) where B2 could tell others."""
-        world, current = self._world, node.current
+        world, packed = self._world, node.packed
         timeout = max(until - trio.current_time(), 0.0)
         self._update_masks()
-        plain_ns = _plain_mtime_ns(current)
-        if plain_ns is not None:  # most files of most buckets: made by other tools, or with defaults here
-            mode, uid, gid, rdev = self._plain_mode, world.uid, world.gid, 0
-            mtime_ns, ctime_ns = plain_ns, None
+        mode, uid, gid, rdev = self._plain_mode, world.uid, world.gid, 0
+        plain_ms = packed[0].plain_mtime_ms(packed[1]) if packed is not None else None
+        if packed is not None and plain_ms is not None:  # most files: made by other tools, or with defaults
+            size, mtime_ns = packed[0].sizes[packed[1]], plain_ms * NS_PER_MS
+            ctime_ns = packed[0].uploaded_ms[packed[1]] * NS_PER_MS
         else:
-            attributes = node.attributes
-            mode = st_mode(attributes, umask=world.umask, mask=self._file_mask)
-            uid = world.uid if attributes.uid is None else attributes.uid
-            gid = world.gid if attributes.gid is None else attributes.gid
-            rdev, mtime_ns, ctime_ns = attributes.rdev, attributes.mtime_ns, attributes.ctime_ns
-        if ctime_ns is None:
-            ctime_ns = current.uploaded_ms * NS_PER_MS if isinstance(current, FileVersion) else mtime_ns
+            current = node.current if packed is None else packed[0].version(packed[1])
+            size, plain_ns = current.size, _plain_mtime_ns(current)
+            own_ctime_ns = None
+            if plain_ns is not None:
+                mtime_ns = plain_ns
+            else:
+                attributes = node.attributes if packed is None else _attributes(packed)
+                mode = st_mode(attributes, umask=world.umask, mask=self._file_mask)
+                uid = uid if attributes.uid is None else attributes.uid
+                gid = gid if attributes.gid is None else attributes.gid
+                rdev, mtime_ns, own_ctime_ns = attributes.rdev, attributes.mtime_ns, attributes.ctime_ns
+            uploaded_ns = current.uploaded_ms * NS_PER_MS if isinstance(current, FileVersion) else mtime_ns
+            ctime_ns = uploaded_ns if own_ctime_ns is None else own_ctime_ns
         return Stat(
             node.ino,
             mode,
@@ -70,7 +78,7 @@ class Stats:
             uid,
             gid,
             rdev,
-            current.size,
+            size,
             node.atime_ns or mtime_ns,
             mtime_ns,
             ctime_ns,
@@ -81,8 +89,8 @@ class Stats:
     def _update_masks(self) -> None:
         """Take the permission bits that the key leaves, anew when the key was authorized again."""
         world = self._world
-        if self._grant is not world.grant:
-            self._grant = world.grant
+        if self._grant is not world.store.grant:
+            self._grant = world.store.grant
             self._file_mask = world.file_mask
             self._plain_mode = st_mode(Attributes(Kind.FILE, 0), umask=world.umask, mask=self._file_mask)
 
@@ -182,3 +190,9 @@ def _plain_mtime_ns(content: Content) -> int | None:
         return None
     text = content.info.get(MTIME_NAME, "")
     return int(text) * NS_PER_MS if text.isdecimal() and len(text) <= PLAIN_DIGITS else None
+
+
+def _attributes(packed: tuple[Rows, int]) -> Attributes:
+    rows, row = packed
+    version = rows.version(row)
+    return from_info(version.info, fallback_ms=version.uploaded_ms)

@@ -21,9 +21,11 @@ from b2mount.fs.nodes import Content, DirectoryNode, FileNode, Node
 from b2mount.fs.overlay import Fact, Mark
 from b2mount.fs.world import World
 from b2mount.journal.drafts import Draft
+from b2mount.store.packed import Rows
 from b2mount.store.store import FileVersion
 
 HEADS_KEPT = 10_000  # answers of HEAD requests
+MOST_CHECKED = 4  # names that the kernel may hold for each that a new listing tells, to compare them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,11 @@ class Tree:
         local_until = trio.current_time() + self._world.options.listing_ttl
         if folder_fact is None and isinstance(file_fact, (FileVersion, Draft)):
             listing = self._world.listings.last_known(parent.bucket_id, parent.prefix)
-            is_twin = listing is not None and component + "/" in listing.rows
+            is_twin = listing is not None and listing.has(component + "/")
             return Resolved(file_fact, is_twin, local_until)
         if folder_fact is Mark.DIRECTORY and file_fact is None:
             listing = self._world.listings.last_known(parent.bucket_id, parent.prefix)
-            return Resolved(listing.rows.get(component) if listing else None, True, local_until)
+            return Resolved(listing.get(component) if listing else None, True, local_until)
         if folder_fact is not None and file_fact is not None:
             file = None if isinstance(file_fact, Mark) else file_fact
             return Resolved(file, folder_fact is Mark.DIRECTORY, local_until)
@@ -182,6 +184,23 @@ class Tree:
             self._world.nodes.detach(node)
         return self._world.nodes.new_file(parent, key, content)
 
+    def row_node(self, parent: DirectoryNode, key: str, rows: Rows, row: int) -> FileNode:
+        """Return the node of a file that a row of a page tells of; as `file_node`."""
+        node = parent.children.get(key)
+        if isinstance(node, FileNode):
+            if node.working is not None:
+                return node
+            packed = node.packed
+            if packed is None:
+                return self.file_node(parent, key, rows.version(row))
+            if packed[0] is rows or packed[0].file_id(packed[1]) == rows.file_id(row):
+                node.point_to(rows, row)  # an older page may go
+                return node
+            self._world.nodes.detach(node)
+        node = self._world.nodes.new_file(parent, key, None)
+        node.point_to(rows, row)
+        return node
+
     def directory_node(self, parent: DirectoryNode, key: str) -> DirectoryNode:
         """Return the node of a directory in a bucket."""
         node = parent.children.get(key)
@@ -234,15 +253,24 @@ class Tree:
         node = self.find_directory(bucket_id, listing.directory)
         if node is None:
             return
+        if len(node.children) > MOST_CHECKED * max(listing.places, 1):
+            return  # the first page of very many; the kernel asks for each again as its time runs out
         for key, child in list(node.children.items()):
             if not isinstance(child, FileNode) or child.working is not None:
                 continue
-            if self._world.overlay.get(bucket_id, node.prefix + key) is not None or not listing.knows(key):
+            if not listing.knows(key) or self._world.overlay.get(bucket_id, node.prefix + key) is not None:
                 continue
-            row = listing.rows.get(key)
+            row = listing.get(key)
             if row is None or not same_content(child.current, row):
                 self._world.nodes.detach(child)
-                self._world.invalidate_entry(node.ino, shown(key, twin=key + "/" in listing.rows))
+                self._world.invalidate_entry(node.ino, shown(key, twin=listing.has(key + "/")))
+
+    def on_dropped_listing(self, bucket_id: str, listing: Listing) -> None:
+        """Let go the pages of a listing that is remembered no more."""
+        node = self.find_directory(bucket_id, listing.directory)
+        for child in node.children.values() if node is not None else ():
+            if isinstance(child, FileNode):
+                child.settle()
 
     def find_directory(self, bucket_id: str, directory: str) -> DirectoryNode | None:
         """Return the node of a directory prefix if there is one."""

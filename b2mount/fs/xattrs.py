@@ -44,11 +44,11 @@ class Xattrs:
         self._control_path = control_path
 
     async def get(self, node: Node, name: str) -> bytes:
-        """Return an attribute's value. Raises NoSuchAttribute."""
+        """Return an attribute's value. Raises NoSuchAttribute, NotSupported outside the user namespace."""
         if name in (CONTROL, CONTROL_FOR_PROGRAMS) and node.parent is None:
             return os.fsencode(self._control_path)
         if not name.startswith("user."):
-            raise NoSuchAttribute(name)  # at once: the kernel asks for security.capability at every write
+            raise NotSupported(f"{name}: only attributes of the user namespace are kept")
         if isinstance(node, FileNode) and name in (RETENTION, LEGAL_HOLD):
             return self._locks.retention(node) if name == RETENTION else self._locks.legal_hold(node)
         if name.startswith(B2_PREFIX):
