@@ -5,8 +5,7 @@ wire.py's matter, the authorization is authorization.py's, and retries are retry
 its request once, or twice where B2 asks for a new authorization. Blocking work runs in trio's threads.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPMessage
 from typing import Any, Unpack
 
@@ -29,6 +28,7 @@ from b2mount.store.bodies import prepared
 from b2mount.store.caller import Caller, CallerOptions, KeyPair, code_behind
 from b2mount.store.counting import Counters
 from b2mount.store.keys import Keys
+from b2mount.store.ranges import check_range
 from b2mount.store.store import (
     Body,
     BucketRow,
@@ -217,22 +217,34 @@ class B2Store:
         """Fetch bytes [start, end) of a version, exactly. Raises VersionGone."""
         if end <= start:
             return b""
+        buffer = bytearray(end - start)
+        await self.read_into(file_id, start, memoryview(buffer), lambda _: None)
+        return buffer
 
-        def work(raw: Any, access: Access, transport: Transport) -> bytearray:
+    async def read_into(
+        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None]
+    ) -> None:
+        """Fill *buffer* with a version's bytes from *start* on. Raises VersionGone."""
+        end = start + len(buffer)
+
+        def work(raw: Any, access: Access, transport: Transport) -> None:
+            here = 0
+
+            def vet(status: int, headers: HTTPMessage) -> None:
+                check_range(transport, status, headers, file_id, start, end)
+
+            def progress(count: int) -> None:
+                nonlocal here
+                here += count
+                arrived(here)
+
             url = raw.get_download_url_by_id(access.download_url, file_id)
             headers = {"Authorization": access.token, "Range": f"bytes={start}-{end - 1}"}
-            buffer = bytearray(end - start)
-            answer = transport.get_into(url, headers, memoryview(buffer))
-            told = _told_range(answer.status, answer.headers, answer.filled)
-            if told is None:
-                raise transport.failed(Fault.ODD_REPLY, f"{answer.status} without a range")
-            if told[2] < end:
-                raise InvalidArgument(f"{file_id} has {told[2]} bytes; {start} to {end} were asked for")
-            if told[:2] != (start, end) or answer.filled != len(buffer):
-                raise transport.failed(Fault.TRUNCATED, f"{told[0]} to {told[1]}, not {start} to {end}")
-            return buffer
+            answer = transport.get_into(url, headers, buffer, vet=vet, progress=progress)
+            if answer.filled != len(buffer):
+                raise transport.failed(Fault.TRUNCATED, f"{answer.filled} of {len(buffer)} bytes came")
 
-        return await self._call(
+        await self._call(
             "b2_download_file_by_id",
             file_id,
             work,
@@ -466,18 +478,6 @@ def _check_stored(row: Mapping[str, Any], sha1: str, size: int, transport: Trans
     stored = rows.bare_sha1(row.get("contentSha1"))
     if (stored is not None and stored != sha1) or row.get("contentLength", size) != size:
         raise transport.failed(Fault.CORRUPT, f"{stored}, {row.get('contentLength')} bytes")
-
-
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-
-
-def _told_range(status: int, headers: HTTPMessage, length: int) -> tuple[int, int, int] | None:
-    """Return (start, end, size of the file) as the answer tells; a 200 is the whole file."""
-    told = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-    if told is not None:
-        first, last, size = map(int, told.groups())
-        return first, last + 1, size
-    return (0, length, length) if status == 200 else None
 
 
 def _retention_setting(retention: Retention | None) -> Any:

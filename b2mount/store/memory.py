@@ -5,7 +5,7 @@ suite that the real adapter passes.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import trio
@@ -216,6 +216,13 @@ class MemoryStore:
             return b""
         found = await self._enter_by_id("b2_download_file_by_id", Capability.READ_FILES, file_id)
         return _slice(found, start, end)
+
+    async def read_into(
+        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None]
+    ) -> None:
+        """Fill *buffer* with a version's bytes from *start* on."""
+        buffer[:] = await self.read_range(file_id, start, start + len(buffer))
+        arrived(len(buffer))
 
     # --- writing ----------------------------------------------------------------------------------------
 

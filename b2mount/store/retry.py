@@ -23,6 +23,7 @@ from b2mount.store.counting import Counters
 from b2mount.store.deadline import request_limit
 from b2mount.store.incidents import Incidents
 from b2mount.store.lookback import Expected, find_bucket, find_finished, find_version, is_temporary
+from b2mount.store.resume import ResumedRead
 from b2mount.store.store import (
     Body,
     BucketRow,
@@ -248,6 +249,12 @@ class RetryingStore:
     async def read_range(self, file_id: str, start: int, end: int) -> bytes | bytearray:
         """Fetch bytes [start, end) of a version, exactly."""
         return await self._persist("read_range", lambda: self.inner.read_range(file_id, start, end))
+
+    async def read_into(
+        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None]
+    ) -> None:
+        """Fill *buffer* with a version's bytes; what broke off far enough goes on from where it broke."""
+        await self._persist("read_range", ResumedRead(self.inner, file_id, start, buffer, arrived).attempt)
 
     # --- uploading --------------------------------------------------------------------------------------
 

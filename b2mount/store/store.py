@@ -157,6 +157,16 @@ class Store(Protocol):
         The buffer is the caller's own; it is not copied into bytes, which would cost a fifth of the time.
         """
 
+    async def read_into(
+        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None]
+    ) -> None:
+        """Fill *buffer* with a version's bytes from *start* on, as `read_range` would return them.
+
+        *arrived* is called, from any thread, with how many bytes at the buffer's start are there. A whole
+        file is checked against the SHA-1 that came with it only once all of it has arrived. After a cancel
+        the bytes that were on their way, and no others, may still be written.
+        """
+
     async def upload(
         self,
         bucket_id: str,

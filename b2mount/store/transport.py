@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.client import HTTPMessage
 from typing import Any
 
 import orjson
@@ -74,13 +75,22 @@ class Transport:
 
     # --- ours -------------------------------------------------------------------------------------------
 
-    def get_into(self, url: str, headers: Mapping[str, str], buffer: memoryview) -> Answer:
+    def get_into(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        buffer: memoryview,
+        *,
+        vet: Callable[[int, HTTPMessage], None],
+        progress: Callable[[int], None],
+    ) -> Answer:
         """Fill *buffer* with the body of the answer; one of another length is left unread, and told.
 
-        A whole file is checked against the SHA-1 that came with it. Raises CallFailed.
+        *vet* sees status and headers before the first byte of it. A whole file is checked against the SHA-1
+        that came with it. Raises CallFailed, and what *vet* raises.
         """
         answer = self._exchange(
-            Request("GET", url, headers, into=buffer, progress=self._progress, check=self._check)
+            Request("GET", url, headers, into=buffer, progress=progress, check=self._check, vet=vet)
         )
         if _is_damaged(answer, buffer):
             raise self.failed(Fault.CORRUPT, "the bytes do not match their SHA-1")

@@ -96,9 +96,15 @@ def _go_on() -> None:
     return None
 
 
+def _take(_status: int, _headers: http.client.HTTPMessage) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `into` gets the body of a 2xx answer; `check` is called between pieces and may raise."""
+    """One request. `into` gets the body of a 2xx answer, whose headers `vet` saw before; both it and `check`,
+    called between pieces, may raise.
+    """
 
     method: str
     url: str
@@ -107,6 +113,9 @@ class Request:
     into: memoryview | None = None
     progress: Callable[[int], None] = _ignore
     check: Callable[[], None] = _go_on
+    vet: Callable[[int, http.client.HTTPMessage], None] = (
+        _take
+    )
 
 
 def tls_context(ca_file: str | None, environment: Mapping[str, str]) -> ssl.SSLContext:
@@ -343,6 +352,7 @@ class Wire:
         try:
             if request.into is None or not 200 <= response.status < 300:
                 return Answer(response.status, response.headers, response.read(), sent=sent)
+            request.vet(response.status, response.headers)
             filled = self._fill(connection, response, request.into, request, limits)
         except (OSError, http.client.HTTPException) as exc:
             raise _transfer_fault(exc, sent=True) from None
