@@ -8,7 +8,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyfuse3
 
@@ -77,10 +77,17 @@ class Door(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, fs: FileSystem, negative_timeout: float) -> None:
+    def __init__(
+        self, fs: FileSystem, negative_timeout: float, on_init: Callable[[], None] = lambda: None
+    ) -> None:
+        """Serve *fs*; *on_init* is called as the kernel's first request is answered."""
         super().__init__()
+        self._on_init = on_init
         self._fs = fs
         self._negative_timeout = min(negative_timeout, NEGATIVE_TIMEOUT)
+
+    def init(self) -> None:
+        self._on_init()
 
     # --- names -------------------------------------------------------------------------------------------
 

@@ -187,6 +187,7 @@ class _Mount:
         self._budget = budget
         self.control_path = journal.directory.absolute() / "control.sock"
         self.left_at_once = False
+        self._initialized = trio.Event()
         self._ending = trio.Event()
         self._signals = 0
 
@@ -211,6 +212,7 @@ class _Mount:
         try:
             async with trio.open_nursery() as serving:
                 serving.start_soon(self._serve_kernel, serving.cancel_scope)
+                serving.start_soon(self._raise_read_ahead)
                 await trio.lowlevel.checkpoint()
                 if on_ready is not None:
                     on_ready()
@@ -242,10 +244,9 @@ class _Mount:
         )
         mountpoint = os.path.realpath(options.mountpoint)  # fusermount3 refuses a symbolic link
         try:
-            pyfuse3.init(Door(mounted.fs, options.listing_ttl), mountpoint, flags)
+            pyfuse3.init(Door(mounted.fs, options.listing_ttl, self._initialized.set), mountpoint, flags)
         except RuntimeError as exc:
             raise B2MountError(f"{options.mountpoint} cannot be mounted: {exc}") from exc
-        fuse_readahead.raise_read_ahead(options.mountpoint)
         kernel.invalidate_inode = _invalidate_inode
         kernel.invalidate_entry = _invalidate_entry
         kernel.invalidate_entries_now = _invalidate_entries_now
@@ -256,6 +257,11 @@ class _Mount:
         if not self._ending.is_set():
             log.info("%s was unmounted", self._options.mountpoint)
             self._ending.set()
+
+    async def _raise_read_ahead(self) -> None:
+        """Set the kernel's read-ahead once it has our answer to its first request, which would reset it."""
+        await self._initialized.wait()
+        fuse_readahead.raise_read_ahead(self._options.mountpoint)
 
     async def _watch_signals(self, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

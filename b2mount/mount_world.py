@@ -232,7 +232,7 @@ def build(
         journal=journal,
         listings=listings,
         overlay=overlay,
-        blocks=Blocks(store, nursery, options.memory_size, disk),
+        blocks=Blocks(store, nursery, options.memory_size, disk, downloads=options.downloads),
         nodes=Nodes(),
         invalidate_inode=lambda ino: kernel.invalidate_inode(ino),
         invalidate_entry=lambda ino, name: kernel.invalidate_entry(ino, name),

@@ -1,40 +1,33 @@
-"""Blocks of file versions in memory: fetched once however many wait; never stale, as versions never change.
+"""Blocks of file versions: fetched once however many wait; never stale, as versions never change.
 
 A block is `BLOCK` bytes of one version, the last one of a file shorter. Flights are ranges of blocks under
-way; a reader waits for the flights that bring its blocks. Knows file IDs and sizes; knows neither names nor
-what is worth reading ahead (core/windows.py says).
+way; a reader waits for the part of a flight that it needs. What is fetched ahead uses some of the connections
+only, so that a read which somebody waits for finds a free one. Knows file IDs and sizes; knows neither names
+nor what is worth reading ahead (core/windows.py says).
 """
 
 import logging
-from collections.abc import Sequence
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from b2mount.cache.disk import DiskCache
+from b2mount.cache.flights import Flight, new_buffer
 from b2mount.cache.memory import BlockMemory
 from b2mount.core.errors import B2MountError
+from b2mount.core.windows import flight_bytes
 from b2mount.store.store import FileVersion, Store
 
 log = logging.getLogger("b2mount.cache")
 
 BLOCK = 128 << 10  # bytes; the kernel's read-ahead asks for as much at once
 DISK_THREADS = 4  # at once for the disk cache; a guess
-
-
-class Flight:
-    """Blocks [first, end) of a version on their way."""
-
-    __slots__ = ("arrived", "blocks", "end", "error", "file_id", "first")
-
-    def __init__(self, file_id: str, first: int, end: int) -> None:
-        self.file_id = file_id
-        self.first = first
-        self.end = end
-        self.arrived = trio.Event()
-        self.error: BaseException | None = None
-        self.blocks: list[memoryview] = []  # once arrived: for who waited, should memory not hold them
+AHEAD_SHARE = 7, 8  # of the connections may fetch ahead; the rest is for who waits
+WORTH_CANCELLING = 1 << 20  # bytes still to come; a broken connection costs a new one
+TELLING_SIZE = 512 << 10  # bytes of a request from which its speed says something of the network
+SPEED_WEIGHT = 0.25  # of the newest request in the average; a guess
 
 
 @dataclass(slots=True)
@@ -45,21 +38,34 @@ class BlockCounts:
     disk_hits: int = 0
     misses: int = 0  # blocks that a reader had to wait for
     fetched_bytes: int = 0
+    cancelled: int = 0  # requests that nobody wanted any more
 
 
 class Blocks:
     """The blocks of one mount. Fetches run in the nursery given, so a reader that leaves cancels nobody's."""
 
     def __init__(
-        self, store: Store, nursery: trio.Nursery, memory_size: int, disk: DiskCache | None = None
+        self,
+        store: Store,
+        nursery: trio.Nursery,
+        memory_size: int,
+        disk: DiskCache | None = None,
+        *,
+        downloads: int = 32,
     ) -> None:
-        """Keep at most *memory_size* bytes in memory, and what *disk* takes there."""
+        """Keep at most *memory_size* bytes in memory, those on their way included, and the rest on *disk*.
+
+        *downloads* is how many requests the store has under way at once.
+        """
         self._store = store
         self._nursery = nursery
-        self._memory = BlockMemory(memory_size)
+        self._memory = BlockMemory(memory_size, BLOCK)
         self._disk = disk
         self._disk_limiter = trio.CapacityLimiter(DISK_THREADS)
+        self.ahead_requests = max(downloads * AHEAD_SHARE[0] // AHEAD_SHARE[1], 1)
+        self._ahead_slots = trio.Semaphore(self.ahead_requests)
         self._flights: dict[tuple[str, int], Flight] = {}
+        self.request_speed: float | None = None  # bytes a second that one request brings, on the average
         self.counts = BlockCounts()
 
     @property
@@ -73,68 +79,61 @@ class Blocks:
 
     def read_cached(self, version: FileVersion, start: int, end: int) -> bytes | memoryview | None:
         """Return bytes [start, end) if all of them are in memory; never waits."""
-        first, last = start // BLOCK, (end - 1) // BLOCK
-        if first == last:
-            block = self._memory.get((version.file_id, first))
-            if block is None:
+        view = self._available(version.file_id, start, end)
+        if view is None:
+            return None
+        pieces = [view]
+        at = start + len(view)
+        while at < end:
+            view = self._available(version.file_id, at, end)
+            if view is None:
                 return None
-            self.counts.hits += 1
-            return block[start - first * BLOCK : end - first * BLOCK]
-        pieces = []
-        for index in range(first, last + 1):
-            block = self._memory.get((version.file_id, index))
-            if block is None:
-                return None
-            pieces.append(block)
-        self.counts.hits += len(pieces)
-        pieces[-1] = pieces[-1][: end - last * BLOCK]
-        pieces[0] = pieces[0][start - first * BLOCK :]
-        return b"".join(pieces)
+            pieces.append(view)
+            at += len(view)
+        self.counts.hits += (end - 1) // BLOCK - start // BLOCK + 1
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def read(self, version: FileVersion, start: int, end: int) -> bytes:
+    async def read(self, version: FileVersion, start: int, end: int) -> bytes | memoryview:
         """Return bytes [start, end), fetching what is not here; *end* may not pass the version's size.
 
         Raises VersionGone, B2Unavailable, DataCorrupt.
         """
         if start >= end:
             return b""
-        cached = self.read_cached(version, start, end)
-        if cached is not None:
-            return bytes(cached)
-        pieces: list[bytes | memoryview] = []
-        index, stop = start // BLOCK, (end - 1) // BLOCK + 1
-        while index < stop:
-            for block in (await self._blocks_from(version, index, end))[: stop - index]:
-                low, high = max(start - index * BLOCK, 0), min(end - index * BLOCK, BLOCK)
-                pieces.append(block[low:high])
-                index += 1
-        return b"".join(pieces)
+        pieces: list[memoryview] = []
+        at = start
+        while at < end:
+            view = self._available(version.file_id, at, end)
+            if view is None:
+                view = await self._wait_for(version, at, end)
+            pieces.append(view)
+            at += len(view)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def prefetch(self, version: FileVersion, start: int, end: int, flight_size: int) -> bool:
-        """Start fetching bytes [start, end) in requests of about *flight_size* bytes; does not wait.
+    def prefetch(
+        self, version: FileVersion, start: int, end: int, largest: int, *, reader: int | None = None
+    ) -> list[Flight]:
+        """Start fetching bytes [start, end) in requests of at most *largest* bytes; does not wait.
 
-        Returns whether anything was left to fetch.
+        What is near to *reader*, where one is at work, comes in smaller requests. Returns those that are new.
         """
-        launched = False
-        index, last = start // BLOCK, (min(end, version.size) - 1) // BLOCK
-        step = max(flight_size // BLOCK, 1)
-        while index <= last:
+        launched = []
+        index, stop = start // BLOCK, (min(end, version.size) - 1) // BLOCK + 1
+        while index < stop:
             if self._present(version.file_id, index):
                 index += 1
                 continue
-            stop = index + 1
-            here = self._on_disk(version.file_id, index)
-            while (
-                stop <= last
-                and stop - index < step
-                and not self._present(version.file_id, stop)
-                and self._on_disk(version.file_id, stop) == here
-            ):
-                stop += 1
-            self._launch(version, index, stop)
-            launched = True
-            index = stop
+            size = largest if reader is None else flight_bytes(index * BLOCK - reader, largest)
+            after = self._missing_run(version, index, min(index + max(size // BLOCK, 1), stop))
+            launched.append(self._launch(version, index, after, ahead=True))
+            index = after
         return launched
+
+    def cancel(self, flight: Flight) -> None:
+        """Break off a request, unless somebody waits for it or it is nearly there."""
+        left = flight.high - flight.low - flight.arrived
+        if not flight.is_over and not flight.is_awaited and left >= WORTH_CANCELLING:
+            flight.scope.cancel()
 
     def forget(self, file_id: str) -> None:
         """Drop a version's blocks from memory."""
@@ -146,105 +145,146 @@ class Blocks:
         key = (file_id, index)
         return key in self._memory or key in self._flights
 
-    async def _blocks_from(self, version: FileVersion, index: int, end: int) -> Sequence[bytes | memoryview]:
-        """Return block *index*, with those that came in the same flight: memory may not hold them all."""
-        key = (version.file_id, index)
-        block = self._memory.get(key)
-        if block is not None:
-            self.counts.hits += 1
-            return [block]
-        self.counts.misses += 1
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._launch(version, index, self._missing_run(version, index, end))
-        await flight.arrived.wait()
-        if flight.error is not None:
-            raise flight.error
-        return flight.blocks[index - flight.first :]
+    def _available(self, file_id: str, start: int, end: int) -> memoryview | None:
+        """Return bytes from *start* on, as many before *end* as lie together here; None if none do."""
+        view = self._memory.view(file_id, start, end)
+        if view is None:
+            flight = self._flights.get((file_id, start // BLOCK))
+            if flight is not None and flight.usable >= min(end, flight.high) - flight.low:
+                view = flight.data[start - flight.low : end - flight.low]
+        return view
 
-    def _missing_run(self, version: FileVersion, index: int, end: int) -> int:
-        """Return the end of the run of blocks from *index* that are neither here nor on their way."""
-        last = (end - 1) // BLOCK
-        stop = index + 1
-        here = self._on_disk(version.file_id, index)
-        while (
-            stop <= last
-            and not self._present(version.file_id, stop)
-            and self._on_disk(version.file_id, stop) == here
-        ):
-            stop += 1
-        return stop
+    async def _wait_for(self, version: FileVersion, at: int, end: int) -> memoryview:
+        """Return bytes from *at* on that one flight brings, launching it where there is none."""
+        index = at // BLOCK
+        self.counts.misses += 1
+        while True:
+            flight = self._flights.get((version.file_id, index))
+            if flight is None:
+                stop = self._missing_run(version, index, (end - 1) // BLOCK + 1)
+                flight = self._launch(version, index, stop, ahead=False)
+            stop_at = min(end, flight.high)
+            await flight.wait(stop_at - flight.low)
+            if flight.error is not None:
+                raise flight.error
+            if flight.usable >= stop_at - flight.low:
+                return flight.data[at - flight.low : stop_at - flight.low]
+
+    def _missing_run(self, version: FileVersion, index: int, stop: int) -> int:
+        """Return the end of the run from *index*, before *stop*, of blocks neither here nor on their way."""
+        file_id, after = version.file_id, index + 1
+        here = self._on_disk(file_id, index)
+        while after < stop and not self._present(file_id, after) and self._on_disk(file_id, after) == here:
+            after += 1
+        return after
 
     def _on_disk(self, file_id: str, index: int) -> bool:
         return self._disk is not None and self._disk.has(file_id, index)
 
-    def _launch(self, version: FileVersion, first: int, end: int) -> Flight:
-        flight = Flight(version.file_id, first, end)
+    def _launch(self, version: FileVersion, first: int, end: int, *, ahead: bool) -> Flight:
+        low, high = first * BLOCK, min(end * BLOCK, version.size)
+        is_checked = high - low == version.size and version.sha1 is not None
+        flight = Flight(version.file_id, first, end, low, high, gradual=not is_checked)
         for index in range(first, end):
             self._flights[version.file_id, index] = flight
-        self._nursery.start_soon(self._fetch, version, flight)
+        self._nursery.start_soon(self._bring, version, flight, ahead)
         return flight
 
+    async def _bring(self, version: FileVersion, flight: Flight, ahead: bool) -> None:
+        """Fetch a flight's bytes and hand them to all who wait, to memory and to the disk."""
+        with flight.scope:
+            if not ahead:
+                await self._fetch(version, flight)
+                return
+            async with self._ahead_slots:
+                await self._fetch(version, flight)
+        if not flight.is_over:  # cancelled before it began
+            self._land(flight, None)
+
     async def _fetch(self, version: FileVersion, flight: Flight) -> None:
-        fetched: bytes | bytearray | None = None
+        error: BaseException | None = None
+        size = flight.high - flight.low
+        flight.data = new_buffer(size)
+        self._memory.reserve(size)
+        is_new = False
         try:
-            data: bytes | bytearray | None = await self._read_disk(flight)
-            if data is None:
-                low, high = flight.first * BLOCK, min(flight.end * BLOCK, version.size)
-                data = fetched = await self._store.read_range(version.file_id, low, high)
-                self.counts.fetched_bytes += len(data)
-            view = memoryview(data)
-            flight.blocks = [view[at : at + BLOCK] for at in range(0, len(data), BLOCK)]
-            self._memory.put(version.file_id, flight.first, flight.blocks)
+            if not await self._read_disk(flight):
+                await self._download(flight)
+                is_new = True
         except B2MountError as exc:
-            flight.error = exc
+            error = exc
         except trio.Cancelled:
-            flight.error = B2MountError("the mount is ending")
+            if not flight.scope.cancel_called:
+                error = B2MountError("the mount is ending")
             raise
         except Exception as exc:
             log.exception("fetching a block: a bug")
-            flight.error = exc
+            error = exc
         finally:
-            for index in range(flight.first, flight.end):
-                del self._flights[version.file_id, index]
-            flight.arrived.set()
-        if flight.error is None and fetched is not None:
-            await self._write_disk(version, flight.first, fetched)
+            self._memory.reserve(-size)
+            self._land(flight, error)
+        if is_new and error is None:
+            await self._write_disk(version, flight)
+
+    async def _download(self, flight: Flight) -> None:
+        began = time.monotonic()
+        try:
+            await self._store.read_into(flight.file_id, flight.low, flight.data, flight.note)
+        finally:
+            self.counts.fetched_bytes += flight.arrived
+        if flight.arrived >= TELLING_SIZE:
+            speed = flight.arrived / max(time.monotonic() - began, 1e-6)
+            before = self.request_speed
+            self.request_speed = speed if before is None else before + SPEED_WEIGHT * (speed - before)
+
+    def _land(self, flight: Flight, error: BaseException | None) -> None:
+        """End a flight: memory keeps the whole blocks that came, also of one that was broken off."""
+        for index in range(flight.first, flight.end):
+            del self._flights[flight.file_id, index]
+        came = flight.arrived
+        if came < flight.high - flight.low:
+            self.counts.cancelled += error is None
+            came = came // BLOCK * BLOCK if flight.gradual else 0
+        if came and (error is None or flight.gradual):
+            self._memory.put(flight.file_id, flight.first, flight.data[:came])
+        flight.finish(error)
 
     # --- the disk ----------------------------------------------------------------------------------------
 
-    async def _read_disk(self, flight: Flight) -> bytes | None:
-        """Return a flight's blocks from the disk cache; None where they are not, or not good."""
+    async def _read_disk(self, flight: Flight) -> bool:
+        """Fill a flight from the disk cache; False where its blocks are not there, or not good."""
         if self._disk is None or not self._disk.has(flight.file_id, flight.first):
-            return None
+            return False
         cached = self._disk.use(flight.file_id)
         assert cached is not None
-        data = await trio.to_thread.run_sync(
-            self._disk.read, cached, flight.first, flight.end, limiter=self._disk_limiter
+        is_good = await trio.to_thread.run_sync(
+            self._disk.read, cached, flight.first, flight.data, limiter=self._disk_limiter
         )
-        if data is None:
-            self._disk.forget_blocks(cached, flight.first, flight.end)
-        else:
+        if is_good:
             self.counts.disk_hits += flight.end - flight.first
-        return data
+            flight.note(flight.high - flight.low)
+        else:
+            self._disk.forget_blocks(cached, flight.first, flight.end)
+        return is_good
 
-    async def _write_disk(self, version: FileVersion, first: int, data: bytes | bytearray) -> None:
+    async def _write_disk(self, version: FileVersion, flight: Flight) -> None:
         if self._disk is None:
             return
-        cached = self._disk.make_room(version.file_id, version.size, len(data))
+        size = len(flight.data)
+        cached = self._disk.make_room(version.file_id, version.size, size)
         if cached is None:
             return
         try:
             sums = await trio.to_thread.run_sync(
-                self._disk.write, cached, first, data, limiter=self._disk_limiter
+                self._disk.write, cached, flight.first, flight.data, limiter=self._disk_limiter
             )
         except OSError as exc:
             log.warning("the block cache cannot be written: %s", exc.strerror)
             self._disk.drop(version.file_id)
         else:
-            self._disk.note(cached, first, sums)
+            self._disk.note(cached, flight.first, sums)
         finally:
-            self._disk.release(len(data))
+            self._disk.release(size)
 
     async def adopt(self, version: FileVersion, path: Path) -> bool:
         """Take a local file that holds all of a version for its blocks; False where it stays as it is."""

@@ -14,15 +14,15 @@ import hashlib
 import logging
 import os
 import sqlite3
-import zlib
 from array import array
 from collections import OrderedDict
 from pathlib import Path
 
+import xxhash
+
 log = logging.getLogger("b2mount.cache")
 
 ABSENT = 0  # in the array of checksums; a checksum that is 0 is kept as 1
-FORMAT = 1
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS versions (
@@ -156,22 +156,25 @@ class DiskCache:
 
     # --- bytes: in worker threads ------------------------------------------------------------------------
 
-    def read(self, version: CachedVersion, index: int, end: int) -> bytes | None:
-        """Return blocks [index, end); None where one is not what was written."""
-        low, high = index * self._block, min(end * self._block, version.size)
+    def read(self, version: CachedVersion, index: int, buffer: memoryview) -> bool:
+        """Fill *buffer* with blocks from *index* on; False where one is not what was written."""
+        low, filled = index * self._block, 0
         try:
             fd = os.open(version.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                data = os.pread(fd, high - low, low)
+                while filled < len(buffer):
+                    count = os.preadv(fd, [buffer[filled:]], low + filled)
+                    if count == 0:
+                        return False
+                    filled += count
             finally:
                 os.close(fd)
         except OSError:
-            return None
-        if len(data) != high - low or self.sums_of(data) != list(version.sums[index:end]):
-            return None
-        return data
+            return False
+        sums = self.sums_of(buffer)
+        return sums == list(version.sums[index : index + len(sums)])
 
-    def write(self, version: CachedVersion, index: int, data: bytes | bytearray) -> list[int]:
+    def write(self, version: CachedVersion, index: int, data: memoryview) -> list[int]:
         """Write blocks from *index* on; return their checksums for `note`. Raises OSError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         try:
@@ -197,10 +200,10 @@ class DiskCache:
         path.rename(version.path)
         return sums
 
-    def sums_of(self, data: bytes | bytearray) -> list[int]:
+    def sums_of(self, data: bytes | memoryview) -> list[int]:
         """Return the checksum of each block of *data*."""
         view, size = memoryview(data), self._block
-        return [zlib.crc32(view[at : at + size]) or 1 for at in range(0, len(data), size)]
+        return [_sum(view[at : at + size]) for at in range(0, len(data), size)]
 
     # --- between lives -----------------------------------------------------------------------------------
 
@@ -272,6 +275,11 @@ class DiskCache:
 
     def _path(self, file_id: str) -> Path:
         return self._directory / f"{hashlib.sha256(file_id.encode()).hexdigest()[:32]}.blocks"
+
+
+def _sum(block: memoryview) -> int:
+    """Return 32 bits that differ for another block; never `ABSENT`."""
+    return xxhash.xxh3_64_intdigest(block) & 0xFFFFFFFF or 1
 
 
 def _set_up(index: sqlite3.Connection) -> list[tuple[str, int, bytes]]:

@@ -1,82 +1,81 @@
-"""Blocks in memory, kept and dropped together with the buffer that they arrived in.
+"""What requests brought, in memory: buffers of consecutive blocks, the one used longest ago leaving first.
 
-What a request brought lies in one buffer, and its blocks are views of it, so a single block would keep all of
-it alive. Hence buffers, not blocks, are counted and leave: the one used longest ago first.
+A buffer that was read to its end leaves before all others: whoever reads in sequence will not come back to it
+soon, but was put ahead of what is fetched for him and not read yet.
+
+Blocks are views of the buffer that a request filled, so a single block would keep all of it alive. Hence
+buffers, not blocks, are counted and leave. Bytes inside one buffer are handed out without a copy.
 """
 
-from collections.abc import Sequence
-
-from cachetools import LRUCache
+from collections import OrderedDict
 
 
-class _Buffer:
-    """Blocks [first, first + len(blocks)) of a version."""
+class Buffer:
+    """The blocks of a version from number *first* on, the last one shorter at the end of the file."""
 
-    __slots__ = ("blocks", "file_id", "first", "size")
+    __slots__ = ("data", "end", "file_id", "first", "is_read", "low")
 
-    def __init__(self, file_id: str, first: int, blocks: Sequence[memoryview]) -> None:
+    def __init__(self, file_id: str, first: int, data: memoryview, block: int) -> None:
         self.file_id = file_id
         self.first = first
-        self.blocks = blocks
-        self.size = sum(len(block) for block in blocks)
-
-
-class _Buffers(LRUCache[int, _Buffer]):
-    """Buffers by their identity; the index of blocks follows what leaves."""
-
-    def __init__(self, limit: int, index: dict[tuple[str, int], _Buffer]) -> None:
-        super().__init__(limit, getsizeof=lambda buffer: buffer.size)
-        self._index = index
-
-    def popitem(self) -> tuple[int, _Buffer]:
-        """Drop the buffer that was used longest ago."""
-        key, buffer = super().popitem()
-        self.unlist(buffer)
-        return key, buffer
-
-    def unlist(self, buffer: _Buffer) -> None:
-        """Take a buffer's blocks off the index, unless a newer buffer holds them."""
-        for at in range(buffer.first, buffer.first + len(buffer.blocks)):
-            if self._index.get((buffer.file_id, at)) is buffer:
-                del self._index[buffer.file_id, at]
+        self.end = first + -(-len(data) // block)  # number of the block behind it
+        self.low = first * block  # where its bytes begin in the version
+        self.data = data
+        self.is_read = False  # to its end
 
 
 class BlockMemory:
-    """The blocks in memory, at most *limit* bytes of buffers."""
+    """The buffers in memory: at most *limit* bytes, less what is reserved for those to come."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, block: int) -> None:
         self.limit = limit
-        self._index: dict[tuple[str, int], _Buffer] = {}
-        self._buffers = _Buffers(limit, self._index)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all buffers."""
-        return int(self._buffers.currsize)
+        self.size = 0  # bytes of all buffers
+        self._block = block
+        self._reserved = 0
+        self._index: dict[tuple[str, int], Buffer] = {}
+        self._buffers: OrderedDict[int, Buffer] = OrderedDict()  # by identity, the one used last at the end
 
     def __contains__(self, key: tuple[str, int]) -> bool:
         return key in self._index
 
-    def get(self, key: tuple[str, int]) -> memoryview | None:
-        """Return a block by file ID and number, and count its buffer as used."""
-        buffer = self._index.get(key)
+    def view(self, file_id: str, start: int, end: int) -> memoryview | None:
+        """Return bytes from *start* on, up to *end* or the end of a buffer; None where there are none."""
+        buffer = self._index.get((file_id, start // self._block))
         if buffer is None:
             return None
-        self._buffers[id(buffer)]  # cachetools counts a look as a use
-        return buffer.blocks[key[1] - buffer.first]
+        if not buffer.is_read:
+            buffer.is_read = end - buffer.low >= len(buffer.data) > self._block
+            self._buffers.move_to_end(id(buffer), last=not buffer.is_read)
+        return buffer.data[start - buffer.low : end - buffer.low]
 
-    def put(self, file_id: str, first: int, blocks: Sequence[memoryview]) -> None:
+    def put(self, file_id: str, first: int, data: memoryview) -> None:
         """Keep what one request brought; more than there is room for is not kept."""
-        buffer = _Buffer(file_id, first, blocks)
-        if not blocks or buffer.size > self.limit:
+        if not data or len(data) > self.limit - self._reserved:
             return
-        for at in range(first, first + len(blocks)):
+        buffer = Buffer(file_id, first, data, self._block)
+        for at in range(first, buffer.end):
             self._index[file_id, at] = buffer
         self._buffers[id(buffer)] = buffer
+        self.size += len(data)
+        self._keep_limit()
+
+    def reserve(self, size: int) -> None:
+        """Make room for bytes that are on their way; a negative *size* gives it back."""
+        self._reserved += size
+        self._keep_limit()
 
     def forget(self, file_id: str) -> None:
         """Drop all blocks of a version."""
-        for key, buffer in list(self._buffers.items()):
-            if buffer.file_id == file_id:
-                self._buffers.unlist(buffer)
-                del self._buffers[key]
+        for buffer in [buffer for buffer in self._buffers.values() if buffer.file_id == file_id]:
+            self._drop(buffer)
+
+    def _keep_limit(self) -> None:
+        while self._buffers and self.size + self._reserved > self.limit:
+            self._drop(next(iter(self._buffers.values())))
+
+    def _drop(self, buffer: Buffer) -> None:
+        del self._buffers[id(buffer)]
+        self.size -= len(buffer.data)
+        for at in range(buffer.first, buffer.end):  # unless a newer buffer holds the block
+            if self._index.get((buffer.file_id, at)) is buffer:
+                del self._index[buffer.file_id, at]

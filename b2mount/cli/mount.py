@@ -86,7 +86,7 @@ def _o_help() -> str:
     "settle", "TIME", "Upload this long after the last change: what changes again meanwhile goes once.  [1s]"
 )
 @_valued("uploads", "N", "Uploads at once.  [16]")
-@_valued("downloads", "N", "Downloads at once.  [16]")
+@_valued("downloads", "N", "Downloads at once.  [32]")
 @_valued("max_class_b_per_day", "N", "Spend fewer class B calls once so many were made since 00:00 UTC.")
 @_valued("max_class_c_per_day", "N", "The same for class C: listings are then believed longer.")
 @_valued("max_download_per_day", "SIZE", "The same for bytes: nothing is then fetched ahead.")

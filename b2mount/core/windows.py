@@ -1,8 +1,9 @@
 """How much of a file to read ahead, from the reads of one handle so far.
 
-The rule: be ahead by twice of what was read in sequence, up to a maximum. So the window doubles and more with
-every round trip, whoever reads a little fetches a little too much at the most, and random readers get what
-they ask for. Only the start of a file is taken for the start of a sequence at once.
+The rule: be ahead by eight times what was read in sequence, up to a maximum. So the network is full within a
+few round trips, whoever reads a little fetches in proportion to it, and random readers get what they ask for.
+Only the start of a file is taken for the start of a sequence at once. Who reads a small file densely at
+random gets all of it.
 
 The kernel sends the reads of its own read-ahead in parallel, so they arrive in any order; it leaves out pages
 that it has; and several threads may read in sequence through one handle. Hence a few streams are followed at
@@ -17,6 +18,12 @@ KIB, MIB = 1 << 10, 1 << 20
 
 BLOCK = 128 * KIB  # what the kernel asks for at once, unless told otherwise
 FLIGHT = 8 * MIB  # below this the first byte's latency costs more than it should: measured at 40 ms
+GROWTH = 8  # times what was read in sequence is worth having ahead; with 2, 256 MiB took a third longer
+RECENT = 16  # reads of a handle after which a stream that had none of them is taken for left
+DENSE_FILE = 256 * MIB  # the largest file that random readers may get whole
+DENSE_SHARE = 32  # they do once they have touched this part of its blocks,
+DENSE_LEAST = 8  # and so many of them
+FULL_SPEED = 600e6  # bytes a second that reading ahead aims for: more than one mount can hand out over TLS
 STREAMS = 4  # followed at a time; a guess
 _MOST_BEYOND = 16  # ranges remembered beyond a head: more than the 12 reads that Linux has in the background
 
@@ -31,13 +38,14 @@ class Window(NamedTuple):
 class _Stream:
     """Reads that follow on each other: [start, head) was read, apart from short gaps."""
 
-    __slots__ = ("_beyond", "_first_end", "_start", "head")
+    __slots__ = ("_beyond", "_first_end", "_start", "head", "used_at")
 
     def __init__(self, start: int, end: int) -> None:
         self._start = start
         self._first_end = end
         self.head = end
         self._beyond: list[tuple[int, int]] = []  # read beyond the head, in order
+        self.used_at = 0  # number of the handle's read that came last
 
     def accepts(self, offset: int, slack: int) -> bool:
         return max(self._start, self.head - slack) <= offset <= self.head + slack
@@ -59,8 +67,8 @@ class _Stream:
         """Say how many bytes beyond the head are worth having; only the start of a file needs no proof."""
         run = self.head - self._start
         if self._start == 0:
-            return max(initial, 2 * run)
-        return 2 * run if self.head > self._first_end else 0
+            return max(initial, GROWTH * run if self.head > self._first_end else 0)
+        return GROWTH * run if self.head > self._first_end else 0
 
 
 def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -77,7 +85,7 @@ def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 class ReadAhead:
     """The reads of one handle, and what they call for. All numbers are bytes."""
 
-    __slots__ = ("_block", "_file_size", "_flight", "_initial", "_maximum", "_slack", "_streams")
+    __slots__ = ("_block", "_file_size", "_flight", "_initial", "_maximum", "_reads", "_slack", "_streams")
 
     def __init__(
         self,
@@ -85,7 +93,7 @@ class ReadAhead:
         *,
         block: int = BLOCK,
         initial: int = MIB,
-        maximum: int = 64 * MIB,
+        maximum: int = 256 * MIB,
         flight: int = FLIGHT,
     ) -> None:
         self._file_size = file_size
@@ -95,6 +103,7 @@ class ReadAhead:
         self._flight = flight
         self._slack = 4 * initial  # how far from its turn a read may come and still belong to a sequence
         self._streams: list[_Stream] = []  # the one used last comes first
+        self._reads = 0
 
     def on_read(self, offset: int, size: int) -> Window:
         """Take note of a read and return the window that it calls for, within the file.
@@ -117,14 +126,64 @@ class ReadAhead:
     def _stream_of(self, start: int, end: int) -> _Stream:
         """Find the stream that a read belongs to, or begin one in place of the one used longest ago."""
         streams = self._streams
+        self._reads += 1
         if not (streams and streams[0].head == start):
             near = [stream for stream in streams if stream.accepts(start, self._slack)]
             if not near:
                 streams.insert(0, _Stream(start, end))
+                streams[0].used_at = self._reads
                 del streams[STREAMS:]
                 return streams[0]
             nearest = min(near, key=lambda stream: abs(stream.head - start))
             streams.remove(nearest)
             streams.insert(0, nearest)
         streams[0].follow(start, end)
+        streams[0].used_at = self._reads
         return streams[0]
+
+    def may_come_to(self, start: int, end: int) -> bool:
+        """Say whether bytes [start, end) still lie ahead of a stream, or right behind its head."""
+        return any(
+            stream.head - self._slack < end and start < stream.head + self._maximum + self._flight
+            for stream in self._streams
+            if self._reads - stream.used_at < RECENT
+        )
+
+
+class RandomReads:
+    """How much of a file random reads have touched, to say when all of it is worth fetching."""
+
+    __slots__ = ("_block", "_enough", "_touched")
+
+    def __init__(self, file_size: int, *, block: int = BLOCK) -> None:
+        self._block = block
+        self._touched: set[int] = set()
+        blocks = -(-file_size // block)
+        self._enough = max(blocks // DENSE_SHARE, DENSE_LEAST) if file_size <= DENSE_FILE else 0
+
+    def is_dense_with(self, offset: int) -> bool:
+        """Take note of a read that follows on no other; say, once, that the whole file is worth having."""
+        if not self._enough:
+            return False
+        self._touched.add(offset // self._block)
+        if len(self._touched) < self._enough:
+            return False
+        self._enough = 0
+        self._touched.clear()
+        return True
+
+
+def flight_bytes(distance: int, largest: int) -> int:
+    """Return how large a request to send for what lies *distance* bytes ahead of a reader.
+
+    Near ones are smaller, so that requests which begin together come to their ends in the order in which they
+    are read, and the next ones begin one by one.
+    """
+    return max(min(largest, distance // 2), min(largest, MIB))
+
+
+def requests_wanted(speed: float | None, most: int) -> int:
+    """Return how many requests at once reach `FULL_SPEED` where one brings *speed* bytes a second."""
+    if speed is None:
+        return most
+    return max(min(most, round(FULL_SPEED / speed)), min(most, 4))

@@ -3,22 +3,26 @@
 from collections.abc import Callable
 
 from b2mount.cache.blocks import Blocks
-from b2mount.core.windows import BLOCK, FLIGHT, MIB, ReadAhead
+from b2mount.cache.flights import Flight
+from b2mount.core.windows import BLOCK, FLIGHT, MIB, RandomReads, ReadAhead, requests_wanted
 from b2mount.fs.nodes import Content
 from b2mount.journal.drafts import Draft, local_segments
 from b2mount.store.store import FileVersion
 
-FLIGHTS_A_WINDOW = 16  # parallel requests that a window is cut into: as many as there are connections
+AHEAD_SHARE = 7, 8  # of the memory may hold what all readers together are ahead by
+REQUESTS_A_READER = 20  # at once; 25 MB/s each on a far network is as much as one mount hands out
 
 
 class Reads:
     """What one handle has read of one version, and up to where it is fetched ahead."""
 
-    __slots__ = ("ahead", "fetched_to", "file_id")
+    __slots__ = ("ahead", "fetched_to", "file_id", "flights", "scattered")
 
     def __init__(self, version: FileVersion) -> None:
         self.file_id = version.file_id
         self.ahead = ReadAhead(version.size, block=BLOCK)
+        self.scattered = RandomReads(version.size, block=BLOCK)
+        self.flights: list[Flight] = []  # sent ahead for this handle
         self.fetched_to = 0  # bytes before this, from the last read on, were asked for; 0: nothing ahead
 
 
@@ -48,7 +52,7 @@ class Contents:
                 pieces.append(_local(holder, segment.start, segment.size))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def read(self, content: Content, start: int, end: int) -> bytes:
+    async def read(self, content: Content, start: int, end: int) -> bytes | memoryview:
         """Return bytes [start, end), asking B2 for what is not here; *end* is clipped to the size.
 
         Raises VersionGone, B2Unavailable, DataCorrupt, LocalStorageError.
@@ -67,40 +71,58 @@ class Contents:
             )
             for segment, holder in local_segments(content, start, end)
         ]
-        pieces = []
+        pieces: list[bytes | memoryview] = []
         for segment, holder, data in runs:
-            if data is None:
+            if data is not None:
+                pieces.append(data)
+            else:
                 assert isinstance(holder, FileVersion)
-                data = await self._blocks.read(holder, segment.start, segment.end)
-            pieces.append(data)
+                pieces.append(await self._blocks.read(holder, segment.start, segment.end))
         return b"".join(pieces)
 
     def read_ahead(self, version: FileVersion, reads: Reads, start: int, size: int) -> None:
         """Take note of a read, and start to fetch what will be read next.
 
-        All streams together are ahead by half of the memory at the most, so that nothing is pushed out of it
-        before it was read.
+        All readers together are ahead by a part of the memory, so that nothing is pushed out of it before it
+        was read; each by no more than what fills the network.
         """
         window = reads.ahead.on_read(start, size)
         if not self._may_fetch_ahead():
             return
-        if window.end <= start + size or window.end <= reads.fetched_to <= window.end + FLIGHT:
+        if window.end <= start + size:
+            if start + size < version.size and reads.scattered.is_dense_with(start):
+                self._blocks.prefetch(version, 0, version.size, FLIGHT)
+            return
+        if window.end <= reads.fetched_to <= window.end + FLIGHT:
             return
         if not reads.fetched_to:
             self._streams += 1
-        budget = self._blocks.memory_size // 2 // max(self._streams, 1)
-        end = min(window.end, start + max(budget, size))
+        budget = self._blocks.memory_size * AHEAD_SHARE[0] // AHEAD_SHARE[1] // max(self._streams, 1)
+        most = min(REQUESTS_A_READER, max(self._blocks.ahead_requests // max(self._streams, 1), 1))
+        largest = min(max(budget // REQUESTS_A_READER // MIB * MIB, MIB), FLIGHT)
+        requests = requests_wanted(self._blocks.request_speed, most)
+        end = min(window.end, start + max(min(budget, (requests + 1) * largest), size))
         low = reads.fetched_to if start <= reads.fetched_to <= end else start
-        flight = min(max((end - start) // FLIGHTS_A_WINDOW, MIB), FLIGHT)
-        if end - low < flight and end < version.size and low > start + size:
+        if end < version.size and low > start + size and end - low < min(largest, max(low - start, MIB)):
             return  # a request of its own is not worth it yet
-        self._blocks.prefetch(version, low, end, flight)
+        self._drop_unwanted(reads)
+        reads.flights += self._blocks.prefetch(version, low, end, largest, reader=start)
         reads.fetched_to = end
+
+    def _drop_unwanted(self, reads: Reads) -> None:
+        """Break off what was sent ahead of a place that the reader has left."""
+        under_way = [flight for flight in reads.flights if not flight.is_over]
+        reads.flights = [flight for flight in under_way if reads.ahead.may_come_to(flight.low, flight.high)]
+        for flight in under_way:
+            if flight not in reads.flights:
+                self._blocks.cancel(flight)
 
     def end_reads(self, reads: Reads) -> None:
         """Take note that a handle reads no more."""
         if reads.fetched_to:
             self._streams -= 1
+        for flight in reads.flights:
+            self._blocks.cancel(flight)
 
 
 def _local(holder: Draft | None, start: int, size: int) -> bytes:

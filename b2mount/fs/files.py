@@ -105,7 +105,7 @@ class Files:
             self._contents.read_ahead(content, handle.reads, offset, size)
         return self._contents.read_now(content, offset, offset + size)
 
-    async def read(self, number: int, offset: int, size: int) -> bytes:
+    async def read(self, number: int, offset: int, size: int) -> bytes | memoryview:
         """Return up to *size* bytes; fewer only at the end of the file."""
         return await self._contents.read(self.handle(number).node.current, offset, offset + size)
 

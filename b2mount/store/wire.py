@@ -113,9 +113,7 @@ class Request:
     into: memoryview | None = None
     progress: Callable[[int], None] = _ignore
     check: Callable[[], None] = _go_on
-    vet: Callable[[int, http.client.HTTPMessage], None] = (
-        _take
-    )
+    vet: Callable[[int, http.client.HTTPMessage], None] = _take
 
 
 def tls_context(ca_file: str | None, environment: Mapping[str, str]) -> ssl.SSLContext:

@@ -7,7 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2mount.core.windows import BLOCK, FLIGHT, KIB, MIB, ReadAhead, Window
+from b2mount.core.windows import (
+    BLOCK,
+    DENSE_FILE,
+    DENSE_LEAST,
+    FLIGHT,
+    FULL_SPEED,
+    GROWTH,
+    KIB,
+    MIB,
+    RandomReads,
+    ReadAhead,
+    Window,
+    flight_bytes,
+    requests_wanted,
+)
 
 GIB = 1 << 30
 PAGE = 4 * KIB
@@ -51,23 +65,23 @@ def test_what_is_read_ahead_stays_in_proportion_to_what_was_read(
         asked.update(range(start, end))
         wanted.update(range(*reader.on_read(offset, size)))
         total += end - start
-    # Twice a sequence, in which at most half are gaps, and the start of the file once.
-    assert len(wanted - asked) <= 64 + 4 * total
+    # So many times a sequence, in which at most half are gaps, and the start of the file once.
+    assert len(wanted - asked) <= 64 + 2 * GROWTH * total
 
 
 @given(st.integers(1, 2**40), st.integers(0, 2**40), st.sampled_from([PAGE, 128 * KIB, MIB, 3 * MIB + 1]))
 def test_a_reader_in_sequence_soon_has_the_maximum_ahead(file_size: int, begin: int, size: int) -> None:
-    reader = ReadAhead(file_size)
+    reader = ReadAhead(file_size, maximum=MAXIMUM)
     at = begin
-    while at < begin + MAXIMUM // 2 + size:
+    while at < begin + MAXIMUM // GROWTH + size:
         window = reader.on_read(at, size)
         at += size
     if at < file_size:
-        assert min(file_size, at + MAXIMUM - FLIGHT) <= window.end <= min(file_size, at + MAXIMUM)
+        assert min(file_size, at + MAXIMUM) - FLIGHT <= window.end <= min(file_size, at + MAXIMUM)
 
 
-def test_a_window_more_than_doubles_until_it_is_full() -> None:
-    reader = ReadAhead(GIB)
+def test_a_window_grows_eightfold_until_it_is_full() -> None:
+    reader = ReadAhead(GIB, maximum=MAXIMUM)
     at, ends = 0, [reader.on_read(0, BLOCK).end]
     while len(ends) < 6:  # read all that is there, as after one more round trip
         while at < ends[-1]:
@@ -76,13 +90,17 @@ def test_a_window_more_than_doubles_until_it_is_full() -> None:
         ends.append(end)
     assert ends[0] == MIB
     assert all(later - earlier <= MAXIMUM for earlier, later in pairwise(ends))
-    assert all(later >= min(2 * earlier, earlier + MAXIMUM - FLIGHT) for earlier, later in pairwise(ends))
+    assert all(
+        later >= min(GROWTH * earlier, earlier + MAXIMUM - FLIGHT) for earlier, later in pairwise(ends)
+    )
 
 
-def test_a_sequence_anywhere_is_ahead_by_twice_of_what_it_read_from_its_second_read_on() -> None:
+def test_a_sequence_anywhere_is_ahead_by_eight_times_what_it_read_from_its_second_read_on() -> None:
     reader = ReadAhead(10 * GIB)
     assert reader.on_read(GIB, BLOCK) == Window(GIB, GIB + BLOCK)
-    assert reader.on_read(GIB + BLOCK, BLOCK) == Window(GIB + BLOCK, GIB + 2 * BLOCK + 4 * BLOCK)
+    assert reader.on_read(GIB + BLOCK, BLOCK) == Window(
+        GIB + BLOCK, GIB + 2 * BLOCK + 2 * GROWTH * BLOCK - 2 * BLOCK
+    )
 
 
 def test_the_first_read_of_a_file_asks_for_a_mebibyte() -> None:
@@ -125,14 +143,14 @@ def test_reads_that_overtake_each_other_are_still_a_sequence(dice: random.Random
         batch = order[begin : begin + abreast]
         dice.shuffle(batch)
         order[begin : begin + abreast] = batch
-    reader = ReadAhead(10 * GIB)
+    reader = ReadAhead(10 * GIB, maximum=MAXIMUM)
     for index in order:
         window = reader.on_read(index * BLOCK, BLOCK)
     assert window.end >= 512 * BLOCK + MAXIMUM - FLIGHT - abreast * BLOCK
 
 
 def test_pages_that_the_kernel_has_and_leaves_out_do_not_end_a_sequence() -> None:
-    reader = ReadAhead(10 * GIB)
+    reader = ReadAhead(10 * GIB, maximum=MAXIMUM)
     at = 0
     for index in range(1000):
         window = reader.on_read(at, BLOCK)
@@ -141,7 +159,7 @@ def test_pages_that_the_kernel_has_and_leaves_out_do_not_end_a_sequence() -> Non
 
 
 def test_a_jump_within_reach_is_taken_for_the_sequence_once_as_much_was_read_behind_it() -> None:
-    reader = ReadAhead(10 * GIB)
+    reader = ReadAhead(10 * GIB, maximum=MAXIMUM)
     for at in range(0, 100 * MIB, MIB):
         before = reader.on_read(at, MIB)
     behind = 102 * MIB
@@ -151,7 +169,7 @@ def test_a_jump_within_reach_is_taken_for_the_sequence_once_as_much_was_read_beh
 
 @pytest.mark.parametrize("readers", [2, 3, 4])
 def test_several_sequences_through_one_handle_each_get_their_window(readers: int) -> None:
-    reader = ReadAhead(10 * GIB)
+    reader = ReadAhead(10 * GIB, maximum=MAXIMUM)
     starts = [n * GIB for n in range(readers)]
     for at in range(0, 40 * MIB, BLOCK):
         windows = [reader.on_read(start + at, BLOCK) for start in starts]
@@ -160,7 +178,7 @@ def test_several_sequences_through_one_handle_each_get_their_window(readers: int
 
 
 def test_a_sequence_survives_a_look_elsewhere() -> None:
-    reader = ReadAhead(10 * GIB)
+    reader = ReadAhead(10 * GIB, maximum=MAXIMUM)
     for at in range(0, 64 * MIB, MIB):
         reader.on_read(at, MIB)
     reader.on_read(9 * GIB, PAGE)
@@ -168,7 +186,7 @@ def test_a_sequence_survives_a_look_elsewhere() -> None:
 
 
 def test_windows_grow_by_whole_requests_once_they_are_large() -> None:
-    reader = ReadAhead(10 * GIB)
+    reader = ReadAhead(10 * GIB, maximum=MAXIMUM)
     ends = [reader.on_read(at, BLOCK).end for at in range(0, 200 * MIB, BLOCK)]
     grown = [later - earlier for earlier, later in pairwise(ends) if later != earlier]
     assert all(growth >= 0 for growth in grown)
@@ -180,3 +198,59 @@ def test_windows_grow_by_whole_requests_once_they_are_large() -> None:
 def test_a_read_of_nothing_calls_for_nothing(offset: int, size: int) -> None:
     at = min(offset, 100)
     assert ReadAhead(100).on_read(offset, size) == Window(at, at)
+
+
+@given(st.integers(0, GIB), st.integers(1, 32))
+def test_requests_grow_with_their_distance_up_to_the_largest(distance: int, mebibytes: int) -> None:
+    largest = mebibytes * MIB
+    size = flight_bytes(distance, largest)
+    assert min(largest, MIB) <= size <= largest
+    assert size >= flight_bytes(distance // 2, largest)
+    assert size == largest or size <= max(distance, MIB)
+
+
+@given(st.floats(1, 1e12), st.integers(1, 64))
+def test_as_many_requests_are_sent_as_fill_the_network_at_the_speed_of_one(speed: float, most: int) -> None:
+    wanted = requests_wanted(speed, most)
+    assert 1 <= wanted <= most
+    assert wanted == most or wanted >= 4
+    assert wanted == most or wanted == 4 or abs(wanted * speed - FULL_SPEED) <= speed
+
+
+def test_how_many_requests_a_network_needs_is_not_known_before_the_first_came_back() -> None:
+    assert requests_wanted(None, 20) == 20
+
+
+@given(st.integers(1, 4 * DENSE_FILE), st.lists(st.integers(0, 4 * DENSE_FILE), max_size=200))
+def test_a_file_is_fetched_whole_once_and_only_after_a_share_of_it_was_read(
+    file_size: int, places: list[int]
+) -> None:
+    reads = RandomReads(file_size)
+    touched: set[int] = set()
+    told = 0
+    for place in places:
+        at = place % file_size
+        touched.add(at // BLOCK)
+        if reads.is_dense_with(at):
+            told += 1
+            assert file_size <= DENSE_FILE
+            assert len(touched) >= DENSE_LEAST
+            assert len(touched) * 64 * BLOCK >= file_size
+    assert told <= 1
+
+
+def test_sparse_reads_of_a_large_file_never_call_for_all_of_it() -> None:
+    reads = RandomReads(10 * GIB)
+    assert not any(reads.is_dense_with(at * BLOCK) for at in range(0, 80_000, 3))
+
+
+def test_what_lies_ahead_of_a_stream_left_long_ago_is_not_wanted_any_more() -> None:
+    reader = ReadAhead(10 * GIB)
+    for at in range(0, 10 * MIB, MIB):
+        reader.on_read(at, MIB)
+    assert reader.may_come_to(20 * MIB, 28 * MIB)
+    assert not reader.may_come_to(5 * GIB, 5 * GIB + MIB)
+    for at in range(5 * GIB, 5 * GIB + 20 * MIB, MIB):
+        reader.on_read(at, MIB)
+    assert not reader.may_come_to(20 * MIB, 28 * MIB)
+    assert reader.may_come_to(5 * GIB + 30 * MIB, 5 * GIB + 38 * MIB)

@@ -44,7 +44,7 @@ class Little:
         handle = self.fs.open(await self.ino(name), os.O_RDONLY)
         try:
             now = self.fs.files.read_now(handle, 0, 1 << 20)
-            return bytes(now) if now is not None else await self.fs.files.read(handle, 0, 1 << 20)
+            return bytes(bytes(now) if now is not None else await self.fs.files.read(handle, 0, 1 << 20))
         finally:
             await self.fs.files.release(handle)
 
