@@ -9,7 +9,7 @@ looked up: together, by a flat listing, as long as that settles many at once; ea
 large.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -235,6 +235,12 @@ class PastStore:
     async def read_range(self, file_id: str, start: int, end: int) -> bytes | bytearray:
         """Fetch bytes of a version. Raises VersionGone where it was deleted since."""
         return await self._store.read_range(file_id, start, end)
+
+    async def read_into(
+        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None]
+    ) -> None:
+        """Fill *buffer* with a version's bytes. Raises VersionGone where it was deleted since."""
+        await self._store.read_into(file_id, start, buffer, arrived)
 
     async def list_parts(self, file_id: str) -> list[PartRow]:
         """List the parts of an unfinished large file."""
