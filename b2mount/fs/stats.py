@@ -1,10 +1,12 @@
 """What stat(2) shows of a node, and for how long the kernel may believe it."""
 
+import contextlib
 from typing import NamedTuple
 
 import trio
 
 from b2mount.core.access import LookUpBy, look_up_by
+from b2mount.core.errors import B2Unavailable
 from b2mount.core.grant import Grant
 from b2mount.core.names import PLACEHOLDER
 from b2mount.core.posix import MTIME_NAME, OWN_NAME, Attributes, Kind, from_info, st_mode
@@ -18,6 +20,8 @@ from b2mount.store.store import FileVersion
 
 NS_PER_MS = 1_000_000
 PLAIN_DIGITS = 13  # of milliseconds since the epoch: times up to the year 2286
+PATIENCE = 2.0  # seconds for which a directory's attributes of before wait for newer ones; a guess
+AWAY = 10.0  # seconds until B2 is asked again then; a guess
 FOREVER = 3600.0  # seconds; what only this mount changes, or nobody
 
 
@@ -43,6 +47,7 @@ class Stats:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._away_until = 0.0  # B2 did not answer lately: until when directories do not ask it
         self._grant: Grant | None = None  # what the masks below follow from
         self._file_mask = 0
         self._plain_mode = 0  # of a file with no attributes of its own
@@ -140,12 +145,25 @@ class Stats:
         return self.of_file(node, until)
 
     async def directory_attributes(self, node: DirectoryNode) -> tuple[Attributes, float]:
-        """Return a directory's attributes and until when to believe them, asking B2 where it must be."""
+        """Return a directory's attributes and until when to believe them, asking B2 where it must be.
+
+        While B2 is away, a directory keeps the attributes that it had, and the root those of any directory:
+        programs that only pass by need no answer from B2, and none may wait for it to unmount.
+        """
         known = self.known_attributes(node)
         if known is not None:
             return known
-        listings = self._world.listings
-        marker = await listings.get_marker(node.bucket_id, node.prefix)
+        last = self._last_attributes(node)
+        if last is None:
+            return await self._ask(node)
+        if trio.current_time() >= self._away_until:
+            with trio.move_on_after(PATIENCE), contextlib.suppress(B2Unavailable):
+                return await self._ask(node)
+            self._away_until = trio.current_time() + AWAY
+        return last, self._away_until
+
+    async def _ask(self, node: DirectoryNode) -> tuple[Attributes, float]:
+        marker = await self._world.listings.get_marker(node.bucket_id, node.prefix)
         known = self.known_attributes(node)  # own changes made meanwhile win
         if known is not None:
             return known
@@ -153,6 +171,15 @@ class Stats:
         if marker is None or self._world.overlay.get(node.bucket_id, node.prefix + PLACEHOLDER) is Mark.GONE:
             return self._default(node), now
         return self._stored(marker), now
+
+    def _last_attributes(self, node: DirectoryNode) -> Attributes | None:
+        """Return what is known of a directory from before; None where nothing is."""
+        listing = self._world.listings.last_known(node.bucket_id, node.prefix)
+        if listing is None or not listing.knows_marker:
+            return self._default(node) if node.parent is None else None
+        if listing.marker is not None:
+            return self._stored(listing.marker)
+        return self._default(node, mtime_ns=listing.newest_ms * NS_PER_MS)
 
     def known_attributes(self, node: DirectoryNode) -> tuple[Attributes, float] | None:
         """Return a directory's attributes and until when to believe them; None where only a call can tell."""

@@ -155,6 +155,30 @@ def test_an_unreachable_b2_gives_etimedout_and_what_was_written_arrives_afterwar
     assert own.download(stored, "synced") == b"synced"
 
 
+def test_the_root_and_known_directories_can_be_looked_at_while_b2_is_away(
+    own: Emulator, stored: str, tmp_path: Path
+) -> None:
+    own.upload(stored, "known/file", b"x")
+    options = ["--settle", "0", "--io-timeout", "45", "--listing-ttl", "0"]
+    with mounted(own, tmp_path / "seen", stored, options=options) as seen:
+        os.mkdir(seen.path / "own")
+        os.chmod(seen.path / "own", 0o710)
+        seen.flush()
+        before = {name: (seen.path / name).stat() for name in ("known", "own", ".")}
+        held = {name: os.open(seen.path / name, os.O_PATH) for name in before}
+        own.stop()
+        began = time.monotonic()
+        for name, was in before.items():
+            now = os.fstat(held[name])
+            assert (now.st_mode, now.st_ino) == (was.st_mode, was.st_ino)
+        os.stat(seen.path)
+        assert time.monotonic() - began < 40  # less than one wait for B2
+        for fd in held.values():
+            os.close(fd)
+        own.start()
+        assert os.listdir(seen.path / "known") == ["file"]
+
+
 def test_short_troubles_are_not_seen(emulator: Emulator, tmp_path: Path) -> None:
     with fresh_bucket(emulator) as bucket, mounted(emulator, tmp_path, bucket, options=QUICK) as mount:
         for kind in ("status", "drop_before", "drop_after", "truncate", "corrupt"):
