@@ -104,18 +104,18 @@ def _run(words: list[str]) -> None:
 
 
 def choose(globs: list[str] | None) -> tuple[Workload, ...]:
-    """Return the workloads that any of *globs* names ; without any, all that are not optional."""
-    if not globs:
-        return tuple(workload for workload in WORKLOADS if not workload.is_optional)
-    return tuple(
-        workload
-        for workload in WORKLOADS
-        if any(
-            fnmatch(slug, glob)
-            for glob in globs
-            for slug in (workload.slug, *(r.slug for r in workload.rows))
-        )
-    )
+    """Return the workloads that any of *globs* names, by their slug or a row's; optional ones by slug alone.
+
+    Without globs all that are not optional.
+    """
+
+    def is_chosen(workload: Workload) -> bool:
+        if workload.is_optional or not globs:
+            return workload.slug in (globs or ()) or not workload.is_optional
+        names = (workload.slug, *(row.slug for row in workload.rows))
+        return any(fnmatch(name, glob) for name in names for glob in globs)
+
+    return tuple(filter(is_chosen, WORKLOADS))
 
 
 def publish(results: Results, page: Path) -> None:

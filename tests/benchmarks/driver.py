@@ -102,6 +102,7 @@ class Stage:
         """Run one workload once; give a sample for each of its rows, also for those that failed."""
         costs: dict[str, Cost] = {}
         failure, over = "", None
+        self._server.emulator.network(**NEAR)  # raises OSError, which ends everything, if the server is gone
         try:
             with self._bucket(workload) as bucket, self._mounted(name, bucket) as (mount, before, seconds):
                 self._work(workload, mount, bucket, before, seconds, costs)
@@ -132,10 +133,8 @@ class Stage:
             self._filled[workload.data] = bucket
             yield bucket
             return
-        try:
-            yield bucket
-        finally:
-            emulator.wipe(bucket)
+        yield bucket
+        emulator.wipe(bucket)  # what a failed run leaves goes with the server
 
     @contextmanager
     def _mounted(self, name: str, bucket: str) -> Iterator[tuple[Contender, Snapshot, float]]:
@@ -154,7 +153,6 @@ class Stage:
                 mount.stop()
             finally:
                 mount.kill()
-                emulator.network(**NEAR)
 
     def _work(
         self,
