@@ -35,14 +35,13 @@ from b2mount.mount_key import FindCredentials, KeyKeeper
 from b2mount.mount_notify import (
     READY,
     STOPPING,
-    keep_stop_waiting,
     keep_watchdog_quiet,
     notify,
-    notify_status,
 )
 from b2mount.mount_past import shown_options, shown_store
 from b2mount.mount_recent import RecentErrors
 from b2mount.mount_status import Reporter
+from b2mount.mount_stop import Left, watch_the_end
 from b2mount.mount_world import (
     Kernel,
     Mounted,
@@ -54,6 +53,7 @@ from b2mount.mount_world import (
     make_budget,
     open_disk_cache,
     open_state,
+    warn_if_empty,
 )
 from b2mount.store.budget import Budget
 from b2mount.store.connect import MountStore, open_store
@@ -132,6 +132,7 @@ async def _main(
         now_ms = int((time.time() + store.skew_seconds) * 1000)
         check_options(options, grant, now_ms=now_ms)
         options = shown_options(options)
+        await warn_if_empty(store, grant, scope, options)
         lock_buckets = await find_lock_buckets(store, grant, scope)
         state = exits.enter_context(open_state(options, grant.account_id, scope))
         journal = Journal(state, hard_delete=options.hard_delete)
@@ -220,12 +221,19 @@ class _Mount:
                 log.info("%s is mounted", self._options.mountpoint)
                 await self._ending.wait()
                 notify(STOPPING)
-                nursery.start_soon(keep_stop_waiting)
+                nursery.start_soon(
+                    watch_the_end, self._what_is_left, functools.partial(self._end, at_once=True)
+                )
                 await self._flush(mounted)
                 serving.cancel_scope.cancel()
         finally:
             pyfuse3.close(unmount=True)
         return await self._flush(mounted)
+
+    def _what_is_left(self) -> Left:
+        ops = self._journal.queue.ops.values()
+        sent = self._store.counters.totals().bytes_up + sum(op.sent_bytes for op in ops)
+        return Left(len(ops), self._journal.pending_bytes(), sent)
 
     def _end(self, *, at_once: bool) -> None:
         """End the mount; *at_once*: what could not be sent so far is left to the next mount."""
@@ -296,7 +304,6 @@ class _Mount:
             waiting = len(self._journal.queue)
             if waiting:
                 log.info("%s to send", show_count(waiting, "change"))
-                notify_status(f"sending {show_count(waiting, 'change')} to B2")
             return await self._journal.uploader.wait_all()
         return _left(self._journal)
 

@@ -11,7 +11,6 @@ import trio
 
 log = logging.getLogger("b2mount.mount")
 
-PATIENCE_SECONDS = 30  # what is asked for at a time while something is being sent
 READY = "READY=1"
 STOPPING = "STOPPING=1"
 
@@ -25,7 +24,7 @@ def notify(*lines: str) -> bool:
         address = "\0" + address[1:]  # a name in the abstract space, unix(7)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
         try:
-            connection.sendto("\n".join(lines).encode(), address)
+            connection.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, address)
         except OSError as exc:
             log.warning("the service manager cannot be told %s: %s", lines[0], exc)
             return False
@@ -37,21 +36,11 @@ def notify_status(text: str) -> bool:
     return notify(f"STATUS={text}")
 
 
-async def keep_stop_waiting() -> None:
-    """Ask for more time again and again, until cancelled: what is written is still on its way to B2."""
-    await _repeat(f"EXTEND_TIMEOUT_USEC={PATIENCE_SECONDS * 1_000_000}", PATIENCE_SECONDS / 3)
-
-
 async def keep_watchdog_quiet() -> None:
     """Tell the watchdog, where one is set, that the event loop turns, until cancelled."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if not microseconds.isdecimal() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return
-    await _repeat("WATCHDOG=1", int(microseconds) / 2_000_000)
-
-
-async def _repeat(line: str, seconds: float) -> None:
     while True:
-        if not notify(line):
-            return
-        await trio.sleep(seconds)
+        notify("WATCHDOG=1")  # a word that is lost is no reason to say no more of them
+        await trio.sleep(int(microseconds) / 2_000_000)

@@ -88,6 +88,22 @@ async def find_scope(store: Store, grant: Grant, source: str | None) -> Scope:
     return replace(scope, single=replace(scope.single, bucket_id=rows[0].bucket_id))
 
 
+async def warn_if_empty(store: Store, grant: Grant, scope: Scope, options: MountOptions) -> None:
+    """Say so where SOURCE names a directory in which there is nothing: its name may be mistyped."""
+    named = parse_source(options.source).prefix if options.source else ""
+    if not named or scope.single is None or scope.single.bucket_id is None or options.at is not None:
+        return
+    if not grant.has(Capability.LIST_FILES) or not scope.directory.startswith(scope.limit):
+        return  # what lies above the key's prefix is made up from it
+    try:
+        page = await store.list_names(scope.single.bucket_id, scope.directory, limit=1)
+    except B2MountError as exc:
+        log.info("whether there is anything under %r is not known: %s", scope.directory, exc)
+        return
+    if not page.rows:
+        log.warning("there is nothing yet under %r in bucket %r", scope.directory, scope.single.name)
+
+
 def open_disk_cache(options: MountOptions, account_id: str, scope: Scope) -> DiskCache | None:
     """Open the block cache of a scope; None, and a line in the log, where it cannot be used."""
     if options.cache_size <= 0:

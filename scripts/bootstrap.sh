@@ -87,6 +87,8 @@ package() { # MANAGER NEED -> the packages that meet it there
     *:python-headers | *:python-venv) echo python ;;
     *:fusermount3) echo fuse3 ;;
     *:getfattr) echo attr ;;
+    *:man) echo man-db ;;
+    *:systemd-analyze) echo systemd ;;
     apt-get:borg | dnf:borg) echo borgbackup ;;
     dnf:sqlite3 | pacman:sqlite3) echo sqlite ;;
     dnf:vim) echo vim-enhanced ;;
@@ -218,7 +220,7 @@ check_fuse() {
 [ "$(uname -s)" = Linux ] || fail "b2mount runs on Linux only; this is $(uname -s)"
 case $purpose in
 demo) needs='fusermount3' ;;
-test) needs='fusermount3 openssl curl getfattr borg duplicity fio git logrotate restic rsync sqlite3 vim' ;;
+test) needs='fusermount3 openssl curl getfattr borg duplicity fio git logrotate man restic rsync sqlite3 systemd-analyze vim' ;;
 bench) needs='fusermount3 openssl rsync' ;;
 lint) needs='' ;;
 esac

@@ -23,7 +23,7 @@ from b2mount.cli.mount_words import (
     parse_o,
     parse_path,
 )
-from b2mount.cli.mountpoints import INSTALL_HINT, check_machine, check_mountpoint
+from b2mount.cli.mountpoints import INSTALL_HINT, check_machine, check_mountpoint, clear_dead_mounts
 from b2mount.cli.profiles import SOURCE_PREFIX, SYSTEM_PROFILES, find_profile, read_profile, take_source
 from b2mount.cli.reach import hints_on_reach
 from b2mount.cli.report import Exit, Failure
@@ -146,6 +146,7 @@ def mount_as_said(source: str | None, mountpoint: Path, said: dict[str, Any], *,
     if "endpoint" not in said:
         said = {**said, "endpoint": read_endpoint()}
     options = make_options(mountpoint, source, said)
+    clear_dead_mounts(mountpoint)
     check_mountpoint(mountpoint, nonempty=said.get("nonempty", False))
     check_machine(allow_other=options.allow_other, uid=os.geteuid())
     search = Search(os.environ, Path.home(), file=said.get("credentials"), profile=said.get("profile"))

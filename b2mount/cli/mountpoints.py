@@ -12,10 +12,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from b2mount.cli.report import Failure
+from b2mount.cli.report import Failure, say_warning
 
 MOUNT_TYPE = "fuse.b2mount"
 FUSE_DEVICE = Path("/dev/fuse")
+CAP_SYS_ADMIN = 21  # the number of its bit
+CLEARED_AT_MOST = 16  # dead mounts, one on the other; more are no accident
 FUSE_CONFIGURATION = Path("/etc/fuse.conf")
 INSTALL_HINT = "install the package fuse3 (apt install fuse3, dnf install fuse3, pacman -S fuse3)"
 
@@ -86,11 +88,24 @@ def is_dead(mountpoint: Path) -> bool:
 
 def dead_mount(mountpoint: Path) -> Failure:
     """Say that a mount is dead, and how to clean up."""
+    quoted = shlex.quote(str(mountpoint))
+    ours = find_our_mount(mountpoint) is not None
     return Failure(
         f"{mountpoint} is a dead mount: the program that served it has ended",
-        f"fusermount3 -u {shlex.quote(str(mountpoint))} (as root: umount), then mount again;"
-        " what was not yet sent is kept and sent by the next mount",
+        "mount it again: that clears it and sends what was not yet sent; only to clear it: "
+        f"b2mount unmount --force {quoted}"
+        if ours
+        else f"fusermount3 -u {quoted} (as root: umount), then mount again",
     )
+
+
+def clear_dead_mounts(mountpoint: Path) -> None:
+    """Clear what killed mounts of ours left at a mount point. Raises Failure where that cannot be done."""
+    for _ in range(CLEARED_AT_MOST):
+        if not is_dead(mountpoint) or find_our_mount(mountpoint) is None:
+            return
+        detach_dead(mountpoint)
+        say_warning(f"{mountpoint} was a dead mount, whose program was killed, and was cleared")
 
 
 def detach_dead(mountpoint: Path) -> None:
@@ -142,13 +157,22 @@ def check_machine(*, allow_other: bool, uid: int) -> None:
             f"this user may not open {FUSE_DEVICE}",
             f"root can say chmod 666 {FUSE_DEVICE}, as udev does; or mount as root",
         )
-    if uid != 0 and shutil.which("fusermount3") is None:
+    if uid == 0 or may_mount():
+        return  # without fusermount3, which asks for what follows
+    if shutil.which("fusermount3") is None:
         raise Failure("fusermount3 is not installed, and only root can mount without it", INSTALL_HINT)
-    if allow_other and uid != 0 and not _allows_others(FUSE_CONFIGURATION):
+    if allow_other and not _allows_others(FUSE_CONFIGURATION):
         raise Failure(
             "only root may say allow_other here",
             f"root can add a line user_allow_other to {FUSE_CONFIGURATION}",
         )
+
+
+def may_mount() -> bool:
+    """Say whether this process may call mount(2) itself. Source: capabilities(7), CAP_SYS_ADMIN."""
+    status = Path("/proc/self/status").read_text()
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return effective is not None and bool(int(effective[1], 16) >> CAP_SYS_ADMIN & 1)
 
 
 def _allows_others(configuration: Path) -> bool:

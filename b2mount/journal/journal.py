@@ -22,6 +22,7 @@ from b2mount.core.posix import Attributes
 from b2mount.core.words import show_count
 from b2mount.journal.database import Database
 from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft, Spool, local_error
+from b2mount.journal.label import read_label
 from b2mount.journal.ops import Kind, Op, OpQueue, State
 from b2mount.journal.unfinished import LargeFile
 from b2mount.journal.uploader import Done, Refused, Send, SpoolFree, Uploader
@@ -362,7 +363,11 @@ def _lock(directory: Path) -> int:
         holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
         os.close(fd)
         process = f" (process {holder})" if holder else ""
-        raise LocalStorageError(f"another mount of the same scope is using {directory}{process}") from exc
+        label = read_label(directory)
+        where = f"\nit is mounted at {label.mountpoint}" if label is not None and label.mountpoint else ""
+        raise LocalStorageError(
+            f"another mount of the same scope is using {directory}{process}{where}"
+        ) from exc
     with contextlib.suppress(OSError):  # only told to people; a full disk is no reason to refuse
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)

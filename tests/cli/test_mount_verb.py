@@ -209,20 +209,71 @@ def test_a_mount_whose_program_was_killed_is_recognised_and_cleaned(place: Place
     with pytest.raises(OSError) as caught:
         entries(place.mountpoint)
     assert caught.value.errno == errno.ENOTCONN
-    for done in (
-        place.run("status", place.mountpoint),
-        place.run("unmount", place.mountpoint),
-        place.mount(),
-    ):
+    for done in (place.run("status", place.mountpoint), place.run("unmount", place.mountpoint)):
         assert done.returncode == 1
         assert done.stderr.splitlines() == [
             f"b2mount: error: {place.mountpoint} is a dead mount: the program that served it has ended",
-            f"b2mount: hint: fusermount3 -u {place.mountpoint} (as root: umount), then mount again; "
-            "what was not yet sent is kept and sent by the next mount",
+            "b2mount: hint: mount it again: that clears it and sends what was not yet sent; "
+            f"only to clear it: b2mount unmount --force {place.mountpoint}",
         ]
     assert place.run("unmount", "--force", place.mountpoint).returncode == 0
     assert find_our_mount(place.mountpoint) is None
-    assert place.mount().returncode == 0
+
+
+def test_the_next_mount_clears_a_dead_one_and_sends_what_it_left(place: Place) -> None:
+    place.mount("--settle", "10m")
+    (place.mountpoint / "new.txt").write_bytes(b"new")
+    os.kill(place.status()["pid"], signal.SIGKILL)
+    wait_until(lambda: is_dead(place.mountpoint))
+    done = place.mount()
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        0,
+        f"b2mount: warning: {place.mountpoint} was a dead mount, whose program was killed, and was cleared",
+    )
+    assert [mount.mountpoint for mount in read_mounts()].count(str(place.mountpoint)) == 1
+    assert (place.mountpoint / "new.txt").read_bytes() == b"new"
+    assert place.run("flush", place.mountpoint).returncode == 0
+    assert place.emulator.download(place.bucket, "new.txt") == b"new"
+
+
+def test_a_second_mount_of_the_same_scope_is_told_where_the_first_is(place: Place) -> None:
+    place.mount()
+    elsewhere = place.shell.home / "elsewhere"
+    elsewhere.mkdir()
+    done = place.run("mount", "--daemon", *place.words(elsewhere))
+    assert done.returncode == 1
+    error, hint = done.stderr.splitlines()
+    assert error.startswith("b2mount: error: another mount of the same scope is using ")
+    assert hint == f"b2mount: hint: it is mounted at {place.mountpoint}"
+
+
+def test_a_source_with_nothing_in_it_is_pointed_out(place: Place) -> None:
+    place.emulator.upload(place.bucket, "photos/2024/a.txt", b"a")
+    for prefix, is_warned in (("photos", False), ("photo", True)):
+        done = place.run("mount", "--daemon", *place.words(f"{place.bucket}/{prefix}", place.mountpoint))
+        assert done.returncode == 0
+        assert ("there is nothing yet under 'photo/'" in done.stderr) is is_warned, done.stderr
+        assert place.run("unmount", place.mountpoint).returncode == 0
+
+
+def test_a_profile_says_all_that_a_mount_needs(place: Place) -> None:
+    place.emulator.upload(place.bucket, "photos/a.txt", b"a")
+    profile = place.shell.home / ".config" / "b2mount" / "mine.toml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text(
+        f'source = "{place.bucket}/photos"\nmountpoint = "{place.mountpoint}"\nread_only = true\n'
+        f'credentials = "{place.file}"\nendpoint = "{place.emulator.url}"\n'
+    )
+    for words in (["--profile", "mine"], ["profile:mine"], ["-o", "profile=mine"]):
+        done = place.run("mount", "--daemon", *words)
+        assert (done.returncode, done.stderr) == (0, ""), words
+        assert entries(place.mountpoint) == ["a.txt"]
+        assert os.statvfs(place.mountpoint).f_flag & os.ST_RDONLY
+        assert place.run("unmount", place.mountpoint).returncode == 0
+    done = place.run("mount", "--daemon", "--profile", "mine", "-o", "rw", place.bucket, place.mountpoint)
+    assert done.returncode == 0, "what is said comes before the profile"
+    assert entries(place.mountpoint) == ["photos"]
+    assert not os.statvfs(place.mountpoint).f_flag & os.ST_RDONLY
 
 
 def test_the_secret_is_nowhere_but_in_its_file(place: Place) -> None:

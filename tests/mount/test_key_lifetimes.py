@@ -266,7 +266,7 @@ def test_the_service_manager_is_told_of_ready_and_of_the_end(
                 b"WATCHDOG=1",
             }
         told = {manager.recv(4096), manager.recv(4096)}
-        assert told == {b"STOPPING=1", b"EXTEND_TIMEOUT_USEC=30000000"}
+        assert told == {b"STOPPING=1", b"EXTEND_TIMEOUT_USEC=30000000\nSTATUS=unmounting"}
 
 
 def test_an_error_at_the_start_is_one_error(emulator: Emulator, bucket: str, tmp_path: Path) -> None:

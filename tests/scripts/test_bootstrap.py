@@ -20,7 +20,7 @@ WORDS = """
 ORDINARY = WORDS.split()
 DEMO_RUNS = ["fusermount3"]
 TESTS_RUN = [*DEMO_RUNS, "openssl", "curl", "getfattr", "borg", "duplicity", "fio", "git", "logrotate"]
-TESTS_RUN += ["restic", "rsync", "sqlite3", "vim"]
+TESTS_RUN += ["man", "restic", "rsync", "sqlite3", "systemd-analyze", "vim"]
 BUILD_TIME = ["cc", "pkg-config"]
 MISSING = ["fusermount3", "getfattr", "borg", "sqlite3", "vim"]  # in some tests
 
@@ -52,6 +52,8 @@ for word; do
     case $word in
     fuse3) ln -s true "{bin}/fusermount3" ;;
     attr) ln -s true "{bin}/getfattr" ;;
+    man-db) ln -s true "{bin}/man" ;;
+    systemd) ln -s true "{bin}/systemd-analyze" ;;
     borgbackup) ln -s true "{bin}/borg" ;;
     sqlite) ln -s true "{bin}/sqlite3" ;;
     vim-enhanced) ln -s true "{bin}/vim" ;;
@@ -165,7 +167,8 @@ def test_the_demo_needs_less_than_the_tests_and_is_topped_up_for_them(machine: M
         "sudo",
         "apt-get update -qq",
         "sudo",
-        f"{APT_INSTALL} openssl curl attr borgbackup duplicity fio git logrotate restic rsync sqlite3 vim",
+        f"{APT_INSTALL} openssl curl attr borgbackup duplicity fio git logrotate man-db restic rsync sqlite3 "
+        "systemd vim",
         "pip -m pip install -q --disable-pip-version-check -e .[test]",
     ]
 
