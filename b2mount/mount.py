@@ -23,6 +23,7 @@ import trio
 from b2mount import fuse_poll, fuse_readahead
 from b2mount.core.credentials import Credentials
 from b2mount.core.errors import B2MountError
+from b2mount.core.listen import Listen
 from b2mount.core.moments import format_moment
 from b2mount.core.options import MountOptions
 from b2mount.core.words import show_count
@@ -32,6 +33,7 @@ from b2mount.journal.label import write_label
 from b2mount.journal.uploader import Failure
 from b2mount.mount_control import ControlServer
 from b2mount.mount_key import FindCredentials, KeyKeeper
+from b2mount.mount_metrics_server import MetricsServer
 from b2mount.mount_notify import (
     READY,
     STOPPING,
@@ -206,6 +208,8 @@ class _Mount:
         reporter = Reporter(mounted, self._store, self._key, self._budget, recent)
         control = ControlServer(mounted, self.control_path, reporter.facts, self._end, self._key)
         await nursery.start(control.serve)
+        if self._options.metrics is not None:
+            await nursery.start(_metrics_server(self._options.metrics, reporter).serve)
         await nursery.start(self._watch_signals)  # before it shows: no signal may leave a dead mount behind
         self._init_fuse(mounted, kernel)
         nursery.start_soon(self._key.watch)
@@ -306,6 +310,12 @@ class _Mount:
                 log.info("%s to send", show_count(waiting, "change"))
             return await self._journal.uploader.wait_all()
         return _left(self._journal)
+
+
+def _metrics_server(listen: Listen, reporter: Reporter) -> MetricsServer:
+    from b2mount.mount_metrics import CONTENT_TYPE
+
+    return MetricsServer(listen, reporter.prepare_metrics, CONTENT_TYPE)
 
 
 def _left(journal: Journal) -> list[Failure]:

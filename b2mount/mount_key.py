@@ -102,6 +102,7 @@ class KeyKeeper:
             "id": self._key_id,
             "expires_ms": ends,
             "left_seconds": None if ends is None else max((ends - now_ms()) / 1000, 0.0),
+            "refused": refusal is not None,
             "warning": words,
         }
 

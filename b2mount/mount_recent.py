@@ -1,7 +1,7 @@
 """The last warnings and errors of the log, kept for `b2mount status`: whoever asks need not find the log."""
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 KEPT = 50
@@ -14,6 +14,7 @@ class RecentErrors(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._rows: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._counts: Counter[str] = Counter(warning=0, error=0)
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
@@ -25,6 +26,11 @@ class RecentErrors(logging.Handler):
             "text": text[:LONGEST],
         }
         self._rows.append(row)
+        self._counts[record.levelname.lower()] += 1
+
+    def counts(self) -> dict[str, int]:
+        """Return how many there were of each level."""
+        return dict(self._counts)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what was kept, the oldest first."""

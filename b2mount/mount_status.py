@@ -4,8 +4,10 @@ The keys are documented in docs/monitoring.md; scripts read them, so they stay. 
 everything is counted where it happens.
 """
 
+import functools
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +17,7 @@ from b2mount import __version__
 from b2mount.core.access import is_read_only
 from b2mount.core.grant import B2_NAMES
 from b2mount.core.moments import format_moment
+from b2mount.journal.journal import Journal
 from b2mount.journal.ops import Op, State
 from b2mount.mount_key import KeyKeeper
 from b2mount.mount_recent import RecentErrors
@@ -42,6 +45,12 @@ class Reporter:
         self._started = time.monotonic()
         self._started_ms = time.time_ns() // 1_000_000
 
+    def prepare_metrics(self) -> Callable[[], bytes]:
+        """Gather the facts of this moment; what is returned writes them for Prometheus, in any thread."""
+        from b2mount.mount_metrics import render  # a tenth of a second that only who wants metrics waits for
+
+        return functools.partial(render, self.facts(), self._store.counters.totals())
+
     def facts(self) -> Facts:
         """Return all there is to say."""
         mounted = self._mounted
@@ -66,6 +75,7 @@ class Reporter:
             "caps": [asdict(cap) for cap in totals.caps.values()],
             "latency": _latency(totals),
             "errors": self._recent.rows(),
+            "log_messages": self._recent.counts(),
         }
 
     def _scope(self) -> Facts:
@@ -96,6 +106,8 @@ class Reporter:
         return {
             "files": len(queue),
             "bytes": journal.pending_bytes(),
+            "oldest_seconds": _oldest_seconds(journal),
+            "failed_attempts": journal.uploader.failures,
             "sent_bytes": sum(op.sent_bytes for op in queue.ops.values()),
             "items": [_item(op) for op in list(queue.ops.values())[:ITEMS_TOLD]],
         }
@@ -118,6 +130,12 @@ class Reporter:
             "inodes": len(world.nodes),
             "scans": {"fetched": files.scans.fetched, "hits": files.scans.hits, "unread": files.scans.unread},
         }
+
+
+def _oldest_seconds(journal: Journal) -> float:
+    """Say how long the oldest change has waited."""
+    promised = [op.promised_ms for op in journal.queue.ops.values() if op.promised_ms]
+    return max(time.time() - min(promised) / 1000, 0.0) if promised else 0.0
 
 
 def _item(op: Op) -> Facts:

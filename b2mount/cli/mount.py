@@ -87,6 +87,7 @@ def _o_help() -> str:
 )
 @_valued("uploads", "N", "Uploads at once.  [16]")
 @_valued("downloads", "N", "Downloads at once.  [32]")
+@_valued("metrics", "[ADDR:]PORT", "Serve Prometheus metrics there, or on unix:PATH; port 0: any.")
 @_valued("max_class_b_per_day", "N", "Spend fewer class B calls once so many were made since 00:00 UTC.")
 @_valued("max_class_c_per_day", "N", "The same for class C: listings are then believed longer.")
 @_valued("max_download_per_day", "SIZE", "The same for bytes: nothing is then fetched ahead.")

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from b2mount.cli import units
+from b2mount.core.listen import parse_listen
 from b2mount.core.options import MountOptions
 from b2mount.fs.local_time import read_moment
 
@@ -65,6 +66,7 @@ VALUES: Mapping[str, Callable[[str], Any]] = {
     "settle": units.parse_duration,
     "uploads": units.parse_count,
     "downloads": units.parse_count,
+    "metrics": parse_listen,
     "max_class_b_per_day": units.parse_count,
     "max_class_c_per_day": units.parse_count,
     "max_download_per_day": units.parse_size,

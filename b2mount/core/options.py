@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from b2mount.core.listen import Listen
+
 MIB = 1 << 20
 GIB = 1 << 30
 
@@ -34,6 +36,7 @@ class MountOptions:
     manage_buckets: bool = False  # mkdir and rmdir in a root that shows buckets make and delete them
     write_through: bool = False
     at: int | None = None  # show this moment, read-only; milliseconds since the epoch
+    metrics: Listen | None = None  # where Prometheus may ask; None: nowhere
     max_class_b_per_day: int | None = None  # calls; None: any number
     max_class_c_per_day: int | None = None
     max_download_per_day: int | None = None  # bytes

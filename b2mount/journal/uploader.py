@@ -93,6 +93,11 @@ class Uploader:
         self._failures = 0  # attempts that failed so far
         self._attempt_ended = trio.Event()  # renewed each time one ends
 
+    @property
+    def failures(self) -> int:
+        """How many attempts failed so far."""
+        return self._failures
+
     # --- what the journal says ---------------------------------------------------------------------------
 
     def submit(self, op: Op) -> None:

@@ -76,7 +76,7 @@ class CapMet:
     call: str  # the first that met it
     since_ms: int
     last_ms: int
-    times: int = 1
+    times: int = 1  # answers that said so, those of earlier incidents too
     over_ms: int | None = None  # when a call showed that it is lifted
 
 
@@ -165,7 +165,7 @@ class Counters:
         now_ms = int(self._clock() * 1000)
         met = self._caps.get(cap)
         if met is None or met.over_ms is not None:
-            self._caps[cap] = CapMet(cap, call, now_ms, now_ms)
+            self._caps[cap] = CapMet(cap, call, now_ms, now_ms, 1 if met is None else met.times + 1)
         else:
             self._caps[cap] = replace(met, last_ms=now_ms, times=met.times + 1)
 
