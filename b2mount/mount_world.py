@@ -32,6 +32,7 @@ from b2mount.core.scope import (
     resolve_scope,
     scope_id,
 )
+from b2mount.core.views import END_OF_NAME, VERSIONS_ROOT, View
 from b2mount.fs.filesystem import FileSystem
 from b2mount.fs.nodes import Nodes
 from b2mount.fs.overlay import Mark, Overlay
@@ -47,6 +48,7 @@ from b2mount.store.budget import Budget
 from b2mount.store.connect import MountStore
 from b2mount.store.counting import Counters
 from b2mount.store.store import BucketRow, FileVersion, Store
+from b2mount.store.views import Views
 
 log = logging.getLogger("b2mount.mount")
 
@@ -173,6 +175,8 @@ def check_options(options: MountOptions, grant: Grant, *, now_ms: int) -> None:
     """Raise ScopeError where the key cannot do what the mount was asked to do; *now_ms* is B2's clock."""
     if options.at is not None:
         _check_moment(options.at, grant, now_ms)
+    if options.versions:
+        _check_versions(options, grant)
     if options.bypass_governance and not grant.has(Capability.BYPASS_GOVERNANCE):
         raise ScopeError(
             "--bypass-governance was said, but the key lacks bypassGovernance",
@@ -195,6 +199,19 @@ def _check_moment(at_ms: int, grant: Grant, now_ms: int) -> None:
         raise ScopeError(
             f"--at {format_moment(at_ms)} lies in the future: it is {format_moment(now_ms)} now",
             "say a moment of the past; leave --at out for what is there now",
+        )
+
+
+def _check_versions(options: MountOptions, grant: Grant) -> None:
+    if options.at is not None:
+        raise ScopeError(
+            "--at and --versions do not go together",
+            f"mount with --versions alone: {VERSIONS_ROOT}/@TIME/ shows any moment",
+        )
+    if not grant.has(Capability.LIST_FILES):
+        raise ScopeError(
+            "--versions was said, but the key lacks listFiles",
+            "leave it out, or use a key with listFiles",
         )
 
 
@@ -223,7 +240,7 @@ def build(
             holder[0].on_dropped_listing(bucket_id, listing)
 
     listings = Listings(
-        store,
+        Views(store) if options.versions else store,
         options.listing_ttl,
         scope.limit,
         on_new=on_new_listing,
@@ -272,6 +289,8 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
 
     def on_done(op: Op, version: FileVersion | None) -> None:
         tree.forget_head(op.bucket_id, op.name)
+        if options.versions:
+            forget_history(world.listings, op.bucket_id, op.name)
         # What an earlier life sent may have been changed by others since: B2 tells.
         overlay.settle(op.bucket_id, op.name, doubtful=op.recovered)
 
@@ -315,6 +334,13 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
     for op in left:
         if mounted.journal.queue.tail(*op.key) is op:
             _show_unsent(overlay, op)
+
+
+def forget_history(listings: Listings, bucket_id: str, name: str) -> None:
+    """Have the versions of a name looked at anew: there is one more."""
+    history = View(None).bucket_id(bucket_id)
+    listings.forget_one(history, name[: name.rfind("/") + 1])
+    listings.forget_one(history, f"{name}{END_OF_NAME}/")
 
 
 def _show_unsent(overlay: Overlay, op: Op) -> None:

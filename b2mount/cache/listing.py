@@ -140,6 +140,7 @@ class Listing:
         "complete",
         "directory",
         "has_folders",
+        "lasting",
         "live_hint",
         "lock",
         "marker",
@@ -173,6 +174,7 @@ class Listing:
         self.marker_names: set[str] = set()  # every name that keeps it: the web page's, the S3 tools'
         self.live_hint = 0  # a place where somebody last found a name that is still there
         self.complete = False
+        self.lasting = False  # shows a moment that is past, so nothing can change it
         self.next_start: str | None = None
         self.newest_ms = 0  # upload time of the newest file seen
         self.pages = 0

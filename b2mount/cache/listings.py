@@ -19,8 +19,10 @@ from b2mount.cache.walks import LARGEST_PAGE, FlatListing, Walks, parent_of
 from b2mount.core.errors import B2MountError
 from b2mount.core.names import PLACEHOLDER
 from b2mount.core.scope import Place, list_prefix, place
+from b2mount.core.views import parse_bucket_id
 from b2mount.store.budget import Budget
 from b2mount.store.store import FileVersion, Page, Store
+from b2mount.store.views import Views
 
 log = logging.getLogger("b2mount.cache")
 
@@ -28,6 +30,7 @@ FIRST_PAGE = 1_000  # rows; one class C transaction
 PAGE_GROWTH = 4  # later pages ask for more rows: the same price a row, fewer round trips
 PROBES_BEFORE_PAGE = 4  # single names asked for before the next page is fetched instead
 MOST_RENEWALS = 10  # listing TTLs that the listing of one vast directory may take
+LASTING = 10 * 365 * 86_400.0  # seconds; finite for the sake of the kernel's timeouts
 MAX_ROWS = 2_000_000  # rows of all listings together; the oldest listings go first
 
 
@@ -70,7 +73,7 @@ class Listings:
 
     def __init__(
         self,
-        store: Store,
+        store: Store | Views,
         ttl: float,
         limit: str,
         *,
@@ -114,7 +117,7 @@ class Listings:
     def peek(self, bucket_id: str, directory: str) -> Listing | None:
         """Return the listing if one is fresh, without a call."""
         listing = self._cache.get((bucket_id, directory))
-        if listing is None or trio.current_time() >= listing.started + self.ttl:
+        if listing is None or trio.current_time() >= self.until(listing):
             return None
         return listing
 
@@ -124,7 +127,7 @@ class Listings:
 
     def until(self, listing: Listing) -> float:
         """Return the moment up to which a listing is believed."""
-        return listing.started + self.ttl
+        return listing.started + (LASTING if listing.lasting else self.ttl)
 
     async def get(self, bucket_id: str, directory: str) -> Listing:
         """Return a fresh listing with at least its first page."""
@@ -269,6 +272,10 @@ class Listings:
             if known_bucket == bucket_id and known.startswith(directory):
                 del self._cache[known_bucket, known]
 
+    def forget_one(self, bucket_id: str, directory: str) -> None:
+        """Believe nothing any more about one directory."""
+        self._cache.pop((bucket_id, directory), None)
+
     # --- asking ------------------------------------------------------------------------------------------
 
     async def _list(
@@ -355,9 +362,13 @@ class Listings:
         if listing.knows(key):
             return True
         probe = listing.probed.get(key)
-        return probe is not None and trio.current_time() < probe[1] + self.ttl
+        return probe is not None and trio.current_time() < probe[1] + (
+            LASTING if listing.lasting else self.ttl
+        )
 
     def _keep(self, bucket_id: str, listing: Listing) -> None:
+        view, _ = parse_bucket_id(bucket_id)
+        listing.lasting = view is not None and view.at_ms is not None
         self._cache[bucket_id, listing.directory] = listing
         self._on_new(bucket_id, listing)
 

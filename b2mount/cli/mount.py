@@ -98,6 +98,7 @@ def _o_help() -> str:
 @_switch("hard_delete", "Delete versions for good instead of hiding the name.")
 @_switch("bypass_governance", "Let go what governance retention holds, if the key may.")
 @_switch("manage_buckets", "Let mkdir and rmdir in a root of buckets make and delete them.")
+@_switch("versions", "Show every version under .b2versions/, and past moments as .b2versions/@TIME/.")
 @_valued(
     "at", "TIME", "Show what was there then, read-only: 2026-01-31, 2026-01-31T12:00Z, '3 days ago', @EPOCH."
 )

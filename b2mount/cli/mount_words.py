@@ -88,6 +88,7 @@ SWITCHES: Mapping[str, tuple[str, bool]] = {
     "bypass_governance": ("bypass_governance", True),
     "manage_buckets": ("manage_buckets", True),
     "write_through": ("write_through", True),
+    "versions": ("versions", True),
     "nonempty": ("nonempty", True),
 }
 PASSED_ON = frozenset({"noexec", "noatime", "sync", "dirsync"})

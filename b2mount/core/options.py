@@ -35,6 +35,7 @@ class MountOptions:
     bypass_governance: bool = False  # delete, and weaken the retention of, what governance holds
     manage_buckets: bool = False  # mkdir and rmdir in a root that shows buckets make and delete them
     write_through: bool = False
+    versions: bool = False  # show every version under .b2versions/
     at: int | None = None  # show this moment, read-only; milliseconds since the epoch
     metrics: Listen | None = None  # where Prometheus may ask; None: nowhere
     max_class_b_per_day: int | None = None  # calls; None: any number

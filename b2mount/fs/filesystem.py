@@ -14,8 +14,15 @@ import trio
 from cachetools import TTLCache
 
 from b2mount.core.access import Operation
-from b2mount.core.errors import AlreadyExists, BadHandle, InvalidArgument, NoSuchFile, NotPermitted
-from b2mount.core.names import MAX_COMPONENT_BYTES, decode_entry, shown
+from b2mount.core.errors import (
+    AlreadyExists,
+    BadHandle,
+    InvalidArgument,
+    NoSuchFile,
+    NotPermitted,
+    ReadOnlyMount,
+)
+from b2mount.core.names import MAX_COMPONENT_BYTES, decode_entry
 from b2mount.core.posix import Kind
 from b2mount.fs.buckets import Buckets
 from b2mount.fs.changes import Changes
@@ -89,6 +96,19 @@ class FileSystem:
         """Hand out a node that was made here just now."""
         return self._hand_out(node, trio.current_time() + max(self._world.options.listing_ttl, 1.0))
 
+    def _to_change(self, ino: int, name: bytes) -> DirectoryNode:
+        """Return a directory in which a name is to be changed. Raises ReadOnlyMount, NotPermitted."""
+        directory = self._world.directory(ino)
+        self.tree.views.demand_present(directory, decode_entry(name))
+        return directory
+
+    def _present(self, ino: int) -> Node:
+        """Return a node that is to be changed. Raises ReadOnlyMount."""
+        node = self._world.node(ino)
+        if node.is_past:
+            raise ReadOnlyMount("what is shown lies in the past, and cannot be changed")
+        return node
+
     # --- names -------------------------------------------------------------------------------------------
 
     async def lookup(self, parent: int, name: bytes) -> Stat:
@@ -116,7 +136,7 @@ class FileSystem:
         self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
     ) -> tuple[int, Stat]:
         """Make and open a file; return its handle and numbers (counted)."""
-        directory = self._world.directory(parent)
+        directory = self._to_change(parent, name)
         try:
             node = await self._changes.create(directory, decode_entry(name), mode, caller.uid, caller.gid)
         except AlreadyExists:
@@ -130,7 +150,7 @@ class FileSystem:
 
     async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Stat:
         """Make a file or special file; counted."""
-        directory = self._world.directory(parent)
+        directory = self._to_change(parent, name)
         return self._own(
             await self._changes.make_special(
                 directory, decode_entry(name), mode, rdev, caller.uid, caller.gid
@@ -139,7 +159,7 @@ class FileSystem:
 
     async def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Stat:
         """Make a directory; counted."""
-        directory = self._world.directory(parent)
+        directory = self._to_change(parent, name)
         if directory.shows_buckets:
             return self._own(await self._buckets.make(directory, decode_entry(name)))
         return self._own(
@@ -148,16 +168,16 @@ class FileSystem:
 
     async def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Stat:
         """Make a symbolic link; counted."""
-        directory = self._world.directory(parent)
+        directory = self._to_change(parent, name)
         return self._own(
             await self._changes.symlink(directory, decode_entry(name), target, caller.uid, caller.gid)
         )
 
     async def unlink(self, parent: int, name: bytes) -> None:
-        await self._changes.unlink(self._world.directory(parent), decode_entry(name))
+        await self._changes.unlink(self._to_change(parent, name), decode_entry(name))
 
     async def rmdir(self, parent: int, name: bytes) -> None:
-        directory = self._world.directory(parent)
+        directory = self._to_change(parent, name)
         if directory.shows_buckets:
             await self._buckets.remove(directory, decode_entry(name))
         else:
@@ -165,9 +185,9 @@ class FileSystem:
 
     async def rename(self, old_parent: int, old: bytes, new_parent: int, new: bytes, flags: int) -> None:
         await self._renames.rename(
-            self._world.directory(old_parent),
+            self._to_change(old_parent, old),
             decode_entry(old),
-            self._world.directory(new_parent),
+            self._to_change(new_parent, new),
             decode_entry(new),
             flags,
         )
@@ -191,7 +211,7 @@ class FileSystem:
 
     async def setattr(self, ino: int, wanted: Wanted, handle: int | None) -> Stat:
         """Change what *wanted* names; the change is in the journal at return."""
-        node = self._world.node(ino)
+        node = self._present(ino)
         if isinstance(node, FileNode):
             await self._set_file(node, wanted, handle)
         else:
@@ -253,7 +273,7 @@ class FileSystem:
         stat = await self.getattr(ino)
         if mask & os.R_OK and not stat.mode & 0o444 and not self._bits_left(ino) & 0o444:
             return False
-        if mask & os.W_OK and self._world.read_only:
+        if mask & os.W_OK and (self._world.read_only or self._world.node(ino).is_past):
             return False
         return not (mask & os.X_OK and not stat.mode & 0o111)
 
@@ -268,14 +288,15 @@ class FileSystem:
         return [os.fsencode(name) for name in await self._xattrs.list(self._world.node(ino))]
 
     async def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
-        await self._xattrs.set(self._world.node(ino), decode_entry(name), value)
+        await self._xattrs.set(self._present(ino), decode_entry(name), value)
 
     async def removexattr(self, ino: int, name: bytes) -> None:
-        await self._xattrs.remove(self._world.node(ino), decode_entry(name))
+        await self._xattrs.remove(self._present(ino), decode_entry(name))
 
     def open(self, ino: int, flags: int) -> int:
         """Open a file; return its handle."""
-        return self.files.open(self._world.node(ino), flags)
+        reads_only = flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC
+        return self.files.open(self._world.node(ino) if reads_only else self._present(ino), flags)
 
     # --- directories -------------------------------------------------------------------------------------
 
@@ -357,11 +378,11 @@ class FileSystem:
         if not node.shows_buckets:
             self.tree.forget(node.bucket_id, node.prefix)
         for key, child in list(node.children.items()):
-            told.append((node.ino, shown(key.rstrip("/"))))
+            told.append((node.ino, self.tree.views.name_of(node, key, twin=False)))
             if isinstance(child, DirectoryNode):
                 self._forget_under(child, told)
             else:
-                told.append((node.ino, shown(key, twin=True)))
+                told.append((node.ino, self.tree.views.name_of(node, key, twin=True)))
         self._world.invalidate_inode(node.ino)
 
     async def commit_all(self) -> None:

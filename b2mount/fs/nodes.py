@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import trio
 
 from b2mount.core.posix import Attributes, from_info
+from b2mount.core.views import View
 from b2mount.journal.drafts import Draft
 from b2mount.store.packed import Rows
 from b2mount.store.store import FileVersion
@@ -33,6 +34,11 @@ class Node:
         self.lookups = 0  # replies that handed the inode to the kernel, less what forget took back
         self.handles = 0  # open handles
         self.gone = False  # no name leads here any more
+
+    @property
+    def is_past(self) -> bool:
+        """Whether this shows what was: it cannot be changed."""
+        return self.parent is not None and self.parent.view is not None
 
 
 class FileNode(Node):
@@ -127,16 +133,31 @@ class FileNode(Node):
 class DirectoryNode(Node):
     """A directory of a bucket; or, with an empty bucket ID, the root that shows one directory a bucket."""
 
-    __slots__ = ("bucket_id", "bucket_name", "children", "touched_ns")
+    __slots__ = ("bucket_id", "bucket_name", "children", "entry_key", "touched_ns", "view")
 
     def __init__(
-        self, ino: int, parent: "DirectoryNode | None", key: str, bucket_id: str, bucket_name: str
+        self,
+        ino: int,
+        parent: "DirectoryNode | None",
+        key: str,
+        bucket_id: str,
+        bucket_name: str,
+        *,
+        entry_key: str | None = None,
+        view: View | None = None,
     ) -> None:
         super().__init__(ino, parent, key)
+        self.entry_key = entry_key  # its key in the parent where a bucket, or a look at one, begins here
+        self.view = view  # the look at its bucket; None: the present
         self.bucket_id = bucket_id
         self.bucket_name = bucket_name
         self.children: dict[str, Node] = {}  # those that the kernel or a handle may hold
         self.touched_ns: int | None = None  # mtime by changes made here since the attributes were set
+
+    @property
+    def is_past(self) -> bool:
+        """Whether this shows what was: neither it nor what lies in it can be changed."""
+        return self.view is not None
 
     @property
     def shows_buckets(self) -> bool:
@@ -150,7 +171,7 @@ class DirectoryNode(Node):
         while True:
             parts.append(node.key)
             above = node.parent
-            if above is None or above.shows_buckets:
+            if above is None or above.bucket_id != node.bucket_id:
                 break
             node = above
         return "".join(reversed(parts))
@@ -191,11 +212,23 @@ class Nodes:
         return node
 
     def new_directory(
-        self, parent: DirectoryNode | None, key: str, bucket_id: str, bucket_name: str
+        self,
+        parent: DirectoryNode | None,
+        key: str,
+        bucket_id: str,
+        bucket_name: str,
+        *,
+        entry_key: str | None = None,
+        view: View | None = None,
     ) -> DirectoryNode:
-        """Make the node of a directory (of a bucket, under a root that shows buckets; or of the root)."""
-        ino = ROOT_INO if parent is None else self._number(parent, key or bucket_id)
-        node = DirectoryNode(ino, parent, key, bucket_id, bucket_name)
+        """Make the node of a directory.
+
+        *entry_key* is its key in the parent's children where a bucket, or a look at one, begins with it:
+        then *key* is the prefix that it has in there.
+        """
+        own = (bucket_id or entry_key) if entry_key else key
+        ino = ROOT_INO if parent is None else self._number(parent, own)
+        node = DirectoryNode(ino, parent, key, bucket_id, bucket_name, entry_key=entry_key, view=view)
         self._by_ino[node.ino] = node
         if parent is not None:
             parent.children[_child_key(node)] = node
@@ -264,7 +297,7 @@ class Nodes:
 
 
 def _child_key(node: Node) -> str:
-    """Return the key of a node among its parent's children; a bucket's is its name."""
-    if isinstance(node, DirectoryNode) and node.parent is not None and node.parent.shows_buckets:
-        return node.bucket_name + "/"
+    """Return the key of a node among its parent's children."""
+    if isinstance(node, DirectoryNode) and node.entry_key is not None:
+        return node.entry_key
     return node.key

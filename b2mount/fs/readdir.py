@@ -17,14 +17,17 @@ from b2mount.cache.listing import GONE, LIVE, Chunk, Listing
 from b2mount.core.access import Operation
 from b2mount.core.names import MAX_ENTRY_BYTES, shown
 from b2mount.core.scope import Place, admits, next_step, place
+from b2mount.core.views import END_OF_NAME, VERSIONS_ROOT
 from b2mount.fs.nodes import Content, DirectoryNode, Node
 from b2mount.fs.overlay import Fact, Mark, shows
 from b2mount.fs.tree import Tree
+from b2mount.fs.views import is_history
 from b2mount.fs.world import World
 from b2mount.journal.drafts import Draft
 from b2mount.store.store import FileVersion
 
-WHOLE_ESCAPED = frozenset([b"", b".", b".."])  # keys that are shown under another name
+# keys that are, or may be, shown under another name
+WHOLE_ESCAPED = frozenset([b"", b".", b"..", VERSIONS_ROOT.encode(), f"{VERSIONS_ROOT}/".encode()])
 
 
 @dataclass(slots=True)
@@ -174,7 +177,7 @@ class Readdir:
         """Yield the entries of one page from *offset* on. Raises _TooEarly."""
         listing, until, facts = view.listing, view.until, view.facts
         rows, state, count = chunk.rows, chunk.state, len(chunk)
-        is_plain, ahead = rows.is_plain, chunk.first + count // 2
+        is_plain, ahead = rows.is_plain and not is_history(view.node), chunk.first + count // 2
         following: bytes | None = chunk.key(offset - chunk.first)
         for at in range(offset - chunk.first, count):
             raw = following
@@ -234,12 +237,12 @@ class Readdir:
         if row is None if fact is None else not shows(key, fact):
             return None
         if key.endswith("/"):
-            name = shown(key[:-1])
+            name = self._tree.views.name_of(node, key, twin=_has_directory_beside(view, key))
             child: Node = self._tree.directory_node(node, key)
         else:
             content: Content | None = fact if isinstance(fact, (Draft, FileVersion)) else row
             assert content is not None
-            name = shown(key, twin=self._has_directory(view, key, at))
+            name = self._tree.views.name_of(node, key, twin=self._has_directory(view, key, at))
             child = self._tree.file_node(node, key, content)
         raw = os.fsencode(name)
         if len(raw) > MAX_ENTRY_BYTES:  # the kernel cannot carry it
@@ -266,7 +269,8 @@ class Readdir:
             child = self._tree.directory_node(node, key)
         else:
             return None
-        name = shown(key.removesuffix("/"), twin=not key.endswith("/") and view.listing.has(key + "/"))
+        twin = not key.endswith("/") and view.listing.has(key + "/")
+        name = self._tree.views.name_of(node, key, twin=twin)
         return DirectoryEntry(os.fsencode(name), child, 0.0, next_offset)
 
     def _has_directory(self, view: _View, key: str, at: int | None) -> bool:
@@ -277,6 +281,16 @@ class Readdir:
         if at is None:
             return view.listing.has(key + "/")
         return self._has_twin(view, at, key.encode("utf-8", "surrogatepass"))
+
+
+def _has_directory_beside(view: _View, key: str) -> bool:
+    """Say whether a directory stands beside the versions of a file, in their history. Raises _TooEarly."""
+    if not key.endswith(END_OF_NAME + "/"):
+        return False
+    beside = key.removesuffix(END_OF_NAME + "/") + "/"
+    if not view.listing.knows(beside):
+        raise _TooEarly
+    return view.listing.has(beside)
 
 
 def _decode(raw: bytes) -> str:

@@ -19,6 +19,7 @@ from b2mount.store.packed import Rows
 from b2mount.store.store import FileVersion
 
 NS_PER_MS = 1_000_000
+ANY_WRITE = 0o222  # permission bits
 PLAIN_DIGITS = 13  # of milliseconds since the epoch: times up to the year 2286
 PATIENCE = 2.0  # seconds for which a directory's attributes of before wait for newer ones; a guess
 AWAY = 10.0  # seconds until B2 is asked again then; a guess
@@ -76,6 +77,8 @@ class Stats:
                 rdev, mtime_ns, own_ctime_ns = attributes.rdev, attributes.mtime_ns, attributes.ctime_ns
             uploaded_ns = current.uploaded_ms * NS_PER_MS if isinstance(current, FileVersion) else mtime_ns
             ctime_ns = uploaded_ns if own_ctime_ns is None else own_ctime_ns
+        if node.is_past:
+            mode &= ~ANY_WRITE
         return Stat(
             node.ino,
             mode,
@@ -112,9 +115,10 @@ class Stats:
         attributes, attributes_until = known or (self._default(node), 0.0)
         now = trio.current_time()
         mtime_ns = node.touched_ns or attributes.mtime_ns
+        mask = world.directory_mask & ~ANY_WRITE if node.is_past else world.directory_mask
         return Stat(
             ino=node.ino,
-            mode=st_mode(attributes, umask=world.umask, mask=world.directory_mask),
+            mode=st_mode(attributes, umask=world.umask, mask=mask),
             nlink=0
             if node.gone
             else 1,  # 1: "not counted", so that find does not deduce a number of children

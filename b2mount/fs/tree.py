@@ -17,8 +17,10 @@ from b2mount.core.access import LookUpBy, Operation, look_up_by
 from b2mount.core.errors import IllegalName, NoSuchFile, NotADirectory
 from b2mount.core.names import PLACEHOLDER, parse_shown, shown
 from b2mount.core.scope import Place, RootBucket, admits, next_step, place
+from b2mount.core.views import END_OF_NAME, VERSIONS_ROOT
 from b2mount.fs.nodes import Content, DirectoryNode, FileNode, Node
 from b2mount.fs.overlay import Fact, Mark
+from b2mount.fs.views import OWN_DIRECTORY, OWN_FILE, Views, parse_entry
 from b2mount.fs.world import World
 from b2mount.journal.drafts import Draft
 from b2mount.store.packed import Rows
@@ -54,6 +56,7 @@ class Tree:
             HEADS_KEPT, max(world.options.listing_ttl, 0.001), timer=trio.current_time
         )
         self._buckets: tuple[float, tuple[RootBucket, ...]] | None = None
+        self.views = Views(world)
         scope = world.scope
         single = scope.single
         if single is not None:
@@ -67,8 +70,17 @@ class Tree:
         """Return the node of a directory entry, and until when to believe it. Raises NoSuchFile."""
         if parent.gone:
             raise NoSuchFile("the directory was removed")
+        views = self.views
+        if views.begins_in(parent) and entry in (VERSIONS_ROOT, OWN_DIRECTORY, OWN_FILE):
+            return await self._lookup_versions_root(parent, entry)
+        if views.is_root(parent):
+            moment = views.moment_of(parent, entry)
+            if moment is not None:
+                return moment, trio.current_time() + self._world.options.listing_ttl
         if parent.shows_buckets:
             return await self._lookup_bucket(parent, entry)
+        if views.has_history(parent):
+            return await self._lookup_history(parent, entry)
         try:
             component, twin = parse_shown(entry)
         except IllegalName as exc:
@@ -76,6 +88,31 @@ class Tree:
         self._world.demand(Operation.LOOK_UP, parent.prefix + component + "/")
         resolved = await self.resolve(parent, component)
         return self.node_for(parent, component, twin=twin, resolved=resolved), resolved.until
+
+    async def _lookup_versions_root(self, root: DirectoryNode, entry: str) -> tuple[Node, float]:
+        """Return what `.b2versions` is, or what the user has under its name."""
+        if entry == VERSIONS_ROOT:
+            return self.views.root_of(root), trio.current_time() + self._world.options.listing_ttl
+        if root.shows_buckets:
+            raise NoSuchFile(f"{entry}: no bucket has such a name")
+        resolved = await self.resolve(root, VERSIONS_ROOT)
+        if entry == OWN_DIRECTORY and resolved.directory:
+            return self.directory_node(root, VERSIONS_ROOT + "/"), resolved.until
+        if entry == OWN_FILE and resolved.file is not None:
+            return self.file_node(root, VERSIONS_ROOT, resolved.file), resolved.until
+        raise NameMissing(f"{entry}: no such file", resolved.until)
+
+    async def _lookup_history(self, parent: DirectoryNode, entry: str) -> tuple[Node, float]:
+        """Return what an entry under `.b2versions` is: versions of a name, a directory, or a version."""
+        component, twin = parse_entry(entry, in_root=self.views.is_root(parent))
+        seen = await self.views.look(parent, component)
+        if seen.version is not None and not twin:
+            return self.file_node(parent, component, seen.version), seen.until
+        if seen.directory and not twin:
+            return self.directory_node(parent, component + "/"), seen.until
+        if seen.versions and twin == seen.directory:
+            return self.directory_node(parent, component + END_OF_NAME + "/"), seen.until
+        raise NameMissing(f"{entry}: no such file", seen.until)
 
     def node_for(self, parent: DirectoryNode, component: str, *, twin: bool, resolved: Resolved) -> Node:
         """Return the node that *resolved* shows under a component. Raises NoSuchFile."""
@@ -206,7 +243,9 @@ class Tree:
         node = parent.children.get(key)
         if isinstance(node, DirectoryNode):
             return node
-        return self._world.nodes.new_directory(parent, key, parent.bucket_id, parent.bucket_name)
+        return self._world.nodes.new_directory(
+            parent, key, parent.bucket_id, parent.bucket_name, view=parent.view
+        )
 
     # --- buckets -----------------------------------------------------------------------------------------
 
@@ -239,12 +278,17 @@ class Tree:
 
     def bucket_node(self, parent: DirectoryNode, bucket: RootBucket) -> DirectoryNode:
         """Return the node of a bucket's directory under a root that shows buckets."""
-        node = parent.children.get(bucket.name + "/")
-        if isinstance(node, DirectoryNode) and node.bucket_id == bucket.bucket_id:
+        key, bucket_id = bucket.name + "/", bucket.bucket_id or ""
+        if parent.view is not None:
+            bucket_id = parent.view.bucket_id(bucket_id)
+        node = parent.children.get(key)
+        if isinstance(node, DirectoryNode) and node.bucket_id == bucket_id:
             return node
         if node is not None:
             self._world.nodes.detach(node)
-        return self._world.nodes.new_directory(parent, "", bucket.bucket_id or "", bucket.name)
+        return self._world.nodes.new_directory(
+            parent, "", bucket_id, bucket.name, entry_key=key, view=parent.view
+        )
 
     # --- refreshes ---------------------------------------------------------------------------------------
 
@@ -263,7 +307,8 @@ class Tree:
             row = listing.get(key)
             if row is None or not same_content(child.current, row):
                 self._world.nodes.detach(child)
-                self._world.invalidate_entry(node.ino, shown(key, twin=listing.has(key + "/")))
+                name = self.views.name_of(node, key, twin=listing.has(key + "/"))
+                self._world.invalidate_entry(node.ino, name)
 
     def on_dropped_listing(self, bucket_id: str, listing: Listing) -> None:
         """Let go the pages of a listing that is remembered no more."""
@@ -281,7 +326,7 @@ class Tree:
             if found is None:
                 return None
             node = found
-        if not directory.startswith(node.prefix):
+        if node.bucket_id != bucket_id or not directory.startswith(node.prefix):
             return None
         for part in directory[len(node.prefix) :].split("/")[:-1]:
             child = node.children.get(part + "/")

@@ -87,7 +87,7 @@ class Past:
             )
             found += [row for row in page.rows if row.action is Action.FOLDER or chooser.choose(row)]
             start, start_id = page.next_name, page.next_id
-            if start is not None and start == chooser.name and chooser.settled and _can_skip(start):
+            if start is not None and start == chooser.name and chooser.settled and can_skip(start):
                 start, start_id = start + " ", None
             is_within_a_name = start is not None and start == chooser.name
             if not is_within_a_name:
@@ -164,7 +164,7 @@ def _settled(folders: list[str], page: Page, depth: int) -> dict[str, bool]:
     }
 
 
-def _can_skip(name: str) -> bool:
+def can_skip(name: str) -> bool:
     """Say whether what follows *name* begins at the name and a space: B2 takes no lower character in names.
 
     Source: Backblaze docs, "Files". Not so where that would be longer than B2 lets a name be.
