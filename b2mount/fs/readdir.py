@@ -26,8 +26,10 @@ from b2mount.fs.world import World
 from b2mount.journal.drafts import Draft
 from b2mount.store.store import FileVersion
 
-# keys that are, or may be, shown under another name
-WHOLE_ESCAPED = frozenset([b"", b".", b"..", VERSIONS_ROOT.encode(), f"{VERSIONS_ROOT}/".encode()])
+# keys, of files and of directories, that are or may be shown under another name
+WHOLE_ESCAPED = frozenset(
+    name + slash for name in (b"", b".", b"..", VERSIONS_ROOT.encode()) for slash in (b"", b"/")
+)
 
 
 @dataclass(slots=True)
