@@ -137,7 +137,7 @@ async def _main(
         await warn_if_empty(store, grant, scope, options)
         lock_buckets = await find_lock_buckets(store, grant, scope)
         state = exits.enter_context(open_state(options, grant.account_id, scope))
-        journal = Journal(state, hard_delete=options.hard_delete)
+        journal = Journal(state, hard_delete=options.hard_delete, spool_size=options.spool_size)
         write_label(journal.directory, label_of(options, grant.account_id, scope))
         disk = open_disk_cache(options, grant.account_id, scope)
         try:

@@ -20,6 +20,7 @@ from b2mount.journal.large import LargeFiles
 from b2mount.journal.leftover import JOURNAL, SPOOL, Leftover, hold, look
 from b2mount.journal.ops import Kind, Op
 from b2mount.journal.sender import Sender
+from b2mount.journal.streams import Streams
 from b2mount.journal.uploader import Failure
 from b2mount.mount_world import find_lock_buckets
 from b2mount.store.connect import MountStore, open_store
@@ -81,7 +82,7 @@ async def _send_all(
 ) -> list[Failure]:
     touched = tuple(RootBucket(one, left.bucket_name(one)) for one in {op.bucket_id for op in left.ops})
     locked = await find_lock_buckets(store, store.grant, Scope(None, "", store.grant.prefix, touched))
-    large = LargeFiles(store, journal.database)
+    large = LargeFiles(store, journal.database, journal.room.tell)
     sender = Sender(
         store,
         large,
@@ -97,7 +98,8 @@ async def _send_all(
         on_done=_unheeded,
         on_refused=lambda op, _error: op.kind is Kind.HIDE,  # as on a mount: what was written is kept
         on_spool_free=_nothing_to_keep,
-        abandon=large.abandon,
+        large=large,
+        streams=Streams(store, sender, large, journal, eager=lambda _bucket_id: False),
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(journal.uploader.run)

@@ -43,6 +43,7 @@ from b2mount.journal.label import Label
 from b2mount.journal.large import LargeFiles
 from b2mount.journal.ops import Kind, Op, parents
 from b2mount.journal.sender import Sender
+from b2mount.journal.streams import Streams
 from b2mount.mount_past import passing_directory
 from b2mount.store.budget import Budget
 from b2mount.store.connect import MountStore
@@ -305,11 +306,14 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
 
     async def on_spool_free(op: Op) -> None:
         draft = op.draft
-        if draft is not None and draft.result is not None and draft.extents.dirty == ((0, draft.size),):
+        if draft is None or draft.result is None or draft.torn:
+            return
+        if draft.extents.dirty == ((0, draft.size),):
             await world.blocks.adopt(draft.result, draft.spool.path)
 
     limits = dict.fromkeys(world.lock_buckets, INFO_LIMIT_LOCKED)
-    large = LargeFiles(store, mounted.journal.database)
+    journal = mounted.journal
+    large = LargeFiles(store, journal.database, journal.room.tell)
     sender = Sender(
         store,
         large,
@@ -320,6 +324,16 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
         read_only=options.read_only,
         skew_seconds=lambda: store.skew_seconds if isinstance(store, MountStore) else 0.0,
     )
+    streams = Streams(
+        store,
+        sender,
+        large,
+        journal,
+        eager=lambda bucket_id: (
+            store.grant.has(Capability.READ_FILES, Capability.DELETE_FILES)
+            and bucket_id not in world.lock_buckets
+        ),
+    )
     left = mounted.journal.start(
         sender.send,
         settle=options.settle,
@@ -327,7 +341,8 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
         on_done=on_done,
         on_refused=on_refused,
         on_spool_free=on_spool_free,
-        abandon=large.abandon,
+        large=large,
+        streams=streams,
     )
     for bucket_id, prefix in mounted.journal.left_gone():
         overlay.set(bucket_id, prefix, Mark.GONE)

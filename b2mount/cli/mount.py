@@ -80,6 +80,9 @@ def _o_help() -> str:
 @_valued("cache_size", "SIZE", "Limit of the block cache on disk.  [10G]")
 @_valued("memory_size", "SIZE", "Limit of the block cache in memory.  [128M]")
 @_valued("state_dir", "DIR", "What is written and not yet in B2; never delete it.")
+@_valued(
+    "spool_size", "SIZE", "Limit of what is written and not yet in B2; 0: none.  [half of the free disk]"
+)
 @_valued("listing_ttl", "TIME", "How long to believe a listing: others' changes show this late.  [60s]")
 @_valued("io_timeout", "TIME", "Give up a call to B2 after this long.  [60s]")
 @_valued(

@@ -61,6 +61,7 @@ VALUES: Mapping[str, Callable[[str], Any]] = {
     "cache_dir": parse_path,
     "cache_size": units.parse_size,
     "memory_size": units.parse_size,
+    "spool_size": units.parse_size,
     "listing_ttl": units.parse_duration,
     "io_timeout": units.parse_duration,
     "settle": units.parse_duration,

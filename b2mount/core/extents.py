@@ -134,6 +134,13 @@ class Extents:
             self._ends[-1] = size
         self._dirty_bytes -= lost
 
+    def written_to(self, start: int) -> int:
+        """Return up to where all bytes from *start* on are written; *start* where that one is not."""
+        index = bisect_right(self._ends, start)
+        if index < len(self._starts) and self._starts[index] <= start:
+            return self._ends[index]
+        return start
+
     def segments(self, start: int, end: int) -> list[Segment]:
         """Say where each byte of [start, min(end, size)) comes from, in order and without gaps.
 

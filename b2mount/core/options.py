@@ -20,6 +20,7 @@ class MountOptions:
     state_dir: Path | None = None  # journal and spool; None: see core/places.py
     cache_dir: Path | None = None  # blocks; may be deleted at any time
     cache_size: int = 10 * GIB  # bytes of the block cache on disk
+    spool_size: int | None = None  # bytes not yet in B2; None: by the free disk space, 0: no limit
     memory_size: int = 128 * MIB  # bytes of the block cache in memory
     listing_ttl: float = 60.0  # seconds for which a listing is believed
     io_timeout: float = 60.0  # seconds after which a call that must answer gives up

@@ -13,7 +13,7 @@ Knows nothing of file IDs, spool files or time: it says which ranges, and others
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from b2mount.core.errors import FileTooLarge, NotPermitted
@@ -23,6 +23,8 @@ Range = tuple[int, int]  # bytes [start, end), the same in the draft and in its 
 
 UPLOAD_PART_SIZE = 16_000_000  # small enough for several connections to share a file of 100 MB; a guess
 COPY_PART_SIZE = 1_000_000_000  # one call should be done, or have failed, within a minute or so; a guess
+STREAM_STEP = 1_000  # parts of one size in a stream; then twice that, so that 10,000 parts are enough
+STREAM_PARTS = 9_000  # of a stream; the rest of B2's number is for what follows it
 CALL_BYTES = 2_000_000  # what a connection of 20 MB/s moves while a call of 100 ms is answered; a guess
 
 
@@ -137,6 +139,64 @@ def plan_parts(
     if is_quick and _moved([whole]) + call_bytes <= _moved(parts) + call_bytes * (len(parts) + 2):
         return whole
     return Assemble(parts)
+
+
+# --- a file that is sent while it is written --------------------------------------------------------------
+
+
+def plan_head(base_bytes: int, *, limits: Limits = Limits()) -> tuple[CopyPart, ...]:
+    """Plan the parts before those that a stream uploads: copies of the first bytes of the base.
+
+    Nothing where they are too few for a part; then the first upload begins with them.
+    """
+    if base_bytes < limits.minimum_part:
+        return ()
+    aim = min(max(COPY_PART_SIZE, limits.minimum_part, base_bytes // STREAM_STEP), limits.maximum_part)
+    return tuple(CopyPart(start, end) for start, end in _evenly((0, base_bytes), aim, limits))
+
+
+def stream_part_size(uploaded: int, *, at_most: int, limits: Limits = Limits()) -> int:
+    """Return the size of the next part of a stream that has *uploaded* parts already, in bytes."""
+    size = UPLOAD_PART_SIZE << (uploaded // STREAM_STEP)
+    return max(min(size, at_most, limits.maximum_part), limits.minimum_part)
+
+
+def plan_tail(
+    segments: Sequence[Segment],
+    *,
+    base_size: int,
+    parts_before: int,
+    limits: Limits = Limits(),
+    upload_part_size: int = UPLOAD_PART_SIZE,
+    copy_part_size: int = COPY_PART_SIZE,
+) -> tuple[CopyPart | UploadPart, ...]:
+    """Plan the parts after those that a stream has planned, once it is known how the file ends.
+
+    *segments* cover the rest of the draft; none, and there are no parts. Raises ValueError.
+    """
+    if not segments:
+        return ()
+    begin, size = segments[0].start, segments[-1].end
+    if segments[-1].origin is Origin.BASE and size > base_size:
+        raise ValueError(f"{segments[-1]} lies beyond a base of {base_size} bytes")
+    left = limits.maximum_parts - parts_before
+    limits = replace(
+        limits, maximum_parts=left, maximum_file=min(limits.maximum_file, left // 2 * limits.maximum_part)
+    )
+    moved = [Segment(s.start - begin, s.end - begin, s.origin) for s in segments]
+    uploads = _upload_ranges(moved, size - begin, limits, CALL_BYTES)
+    parts = _cut(uploads, size - begin, _BaseRanges(moved), limits, upload_part_size, copy_part_size)
+    return tuple(_shifted(part, begin) for part in parts)
+
+
+def _shifted(part: CopyPart | UploadPart, by: int) -> CopyPart | UploadPart:
+    if isinstance(part, CopyPart):
+        return CopyPart(part.start + by, part.end + by)
+    fetched = tuple((start + by, end + by) for start, end in part.fetched)
+    return UploadPart(part.start + by, part.end + by, fetched)
+
+
+# --- how a plan is made -----------------------------------------------------------------------------------
 
 
 def _checked_size(segments: Sequence[Segment], base_size: int) -> int:

@@ -182,6 +182,9 @@ class Changes:
         if node.key == "":
             await self._hide_now(node)
         else:
+            await self.keep_open_content(node)
+            if node.gone:
+                raise NoSuchFile(f"{entry}: was removed")
             self.remove_name(node)
         self._commits.touch(parent)
         self.keep_directory(parent)
@@ -197,8 +200,15 @@ class Changes:
             listing.drop("")
         self._world.nodes.detach(node)
 
+    async def keep_open_content(self, node: FileNode) -> None:
+        """Before a file loses its name: have B2 make a version of what is only there, if it is still open."""
+        if node.handles and node.working is not None and node.working.torn:
+            await self._commits.commit(node)
+
     def remove_name(self, node: FileNode) -> None:
         """Take a file's name away, here at once and in B2 by the journal."""
+        if node.working is not None:
+            self._world.journal.streams.give_up(node.working)
         world, bucket_id, name = self._world, node.bucket_id, node.name
         exists = self.may_exist(bucket_id, name)
         pin(node)
@@ -322,4 +332,5 @@ def pin(node: FileNode) -> None:
         while isinstance(content, Draft):
             if content.result is None and content.extents.dirty_bytes:
                 _ = content.spool.fd
+                content.pinned = content.torn
             content = content.base

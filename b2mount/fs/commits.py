@@ -58,9 +58,7 @@ class Commits:
             draft = node.working
             if draft is None or node.gone:
                 return
-            draft.settle_mtime()
-            draft.frozen = True  # writes from now on begin another draft over this one
-            node.content, node.working = draft, None
+            _freeze(node, draft)
             try:
                 await world.journal.flatten(draft)
             except LocalStorageError as exc:
@@ -71,6 +69,53 @@ class Commits:
             world.journal.put(node.bucket_id, node.name, draft)
             world.overlay.set(node.bucket_id, node.name, draft)
             await world.journal.commit()
+
+    def renew(self, node: FileNode) -> None:
+        """Promise what a file holds as a version of its own; what is written next goes over that.
+
+        For bytes that must not change any more, or that have to leave the spool. It has a name and a working
+        draft; durable after the next commit of the journal.
+        """
+        draft = node.working
+        assert draft is not None and not node.gone
+        _freeze(node, draft)
+        self._world.journal.put(node.bucket_id, node.name, draft)
+        self._world.overlay.set(node.bucket_id, node.name, draft)
+
+    def changeable(self, node: FileNode, start: int, end: int) -> Draft:
+        """Return the draft that takes bytes [start, end), which may have been sent already."""
+        draft = self.working_draft(node)
+        large, journal = draft.large, self._world.journal
+        if large is None or start >= large.planned_to:
+            return draft
+        if large.may_change(start, end):
+            journal.database.record_parts(large, large.touch(start, end))
+        elif not large.away_bytes:
+            journal.streams.give_up(draft)
+        else:
+            self.renew(node)
+        return self.working_draft(node)
+
+    def resizable(self, node: FileNode, size: int) -> Draft:
+        """Return the draft that can be made *size* bytes long."""
+        draft = self.working_draft(node)
+        if draft.large is not None and size < draft.large.planned_to:
+            if draft.large.away_bytes and size:
+                self.renew(node)
+            else:
+                self._world.journal.streams.give_up(draft)
+                draft.torn = False  # nothing of what was away shows any more
+        return self.working_draft(node)
+
+    async def bring_back(self, node: FileNode, draft: Draft) -> None:
+        """Return when bytes that a draft let go of can be read: when it is a version in B2."""
+        if draft is node.working:
+            await self.commit(node)
+        op = self._world.journal.queue.ops.get(draft.id)
+        if op is not None:
+            await self._world.journal.uploader.wait(op)
+        elif draft.result is None:
+            raise LocalStorageError(f"{node.name}: what was written is not here any more")
 
     def pending_op(self, node: FileNode) -> Op | None:
         """Return the operation that will bring a file's committed content to B2; None when it is there."""
@@ -167,6 +212,13 @@ class Commits:
     def touch(self, directory: DirectoryNode) -> None:
         """Take note that a name in a directory came or went."""
         directory.touched_ns = time.time_ns()
+
+
+def _freeze(node: FileNode, draft: Draft) -> None:
+    """Let a draft take no more writes: those begin another one over it."""
+    draft.settle_mtime()
+    draft.frozen = True
+    node.content, node.working = draft, None
 
 
 def demand_changeable(node: FileNode) -> None:

@@ -17,8 +17,10 @@ from b2mount.fs.changes import Changes
 from b2mount.fs.commits import Commits
 from b2mount.fs.contents import Contents, Reads
 from b2mount.fs.nodes import FileNode, Node
+from b2mount.fs.pressure import Pressure
 from b2mount.fs.scans import Scans
 from b2mount.fs.world import World
+from b2mount.journal.drafts import Draft, lacking
 from b2mount.store.store import FileVersion
 
 MAX_SIZE = Limits().maximum_file
@@ -44,6 +46,7 @@ class Files:
         self._changes = changes
         self._contents = contents
         self.scans = Scans(world)
+        self.pressure = Pressure(world, commits)
         self._handles: dict[int, Handle] = {}
         self._numbers = itertools.count(1)
 
@@ -103,11 +106,19 @@ class Files:
                 handle.reads = Reads(content)
                 self.scans.on_first_read(handle.node, content)
             self._contents.read_ahead(content, handle.reads, offset, size)
+        elif lacking(content, offset, offset + size) is not None:
+            return None
         return self._contents.read_now(content, offset, offset + size)
 
     async def read(self, number: int, offset: int, size: int) -> bytes | memoryview:
         """Return up to *size* bytes; fewer only at the end of the file."""
-        return await self._contents.read(self.handle(number).node.current, offset, offset + size)
+        node = self.handle(number).node
+        while isinstance(content := node.current, Draft):
+            absent = lacking(content, offset, offset + size)
+            if absent is None:
+                break
+            await self._commits.bring_back(node, absent)
+        return await self._contents.read(node.current, offset, offset + size)
 
     # --- writing -----------------------------------------------------------------------------------------
 
@@ -118,16 +129,19 @@ class Files:
             raise BadHandle("the file was not opened for writing")
         if offset + len(data) > MAX_SIZE:
             raise FileTooLarge(f"B2 holds files of up to {MAX_SIZE} bytes")
-        draft = self._commits.working_draft(handle.node)
+        node = handle.node
+        draft = self._commits.changeable(node, offset, offset + len(data))
         draft.write(offset, data)
         draft.written_ns = time.time_ns()
+        if draft.extents.dirty_bytes >= draft.stream_at and not node.gone:
+            self._world.journal.streams.offer(draft, node.bucket_id, node.name)
         return len(data)
 
     def resize(self, node: FileNode, size: int) -> None:
         """Truncate or extend a file's working draft."""
         if size > MAX_SIZE:
             raise FileTooLarge(f"B2 holds files of up to {MAX_SIZE} bytes")
-        draft = self._commits.working_draft(node)
+        draft = self._commits.resizable(node, size)
         draft.resize(size)
         draft.written_ns = time.time_ns()
 

@@ -89,6 +89,12 @@ class Renames:
         demand_changeable(node)
         self._world.demand(Operation.UNLINK, node.name)
         self._changes.locks.demand_deletable([node.current])
+        replaced = to.parent.children.get(to.component)
+        if isinstance(replaced, FileNode):
+            await self._changes.keep_open_content(replaced)
+        if node.working is not None and node.working.large is not None:
+            # Its version will appear under the old name: only what is queued sees to that, by a hide.
+            await self._commits.commit(node)
         async with node.lock:  # no commit puts the old name meanwhile
             if node.gone:
                 raise NoSuchFile("the file was removed")
@@ -103,7 +109,7 @@ class Renames:
     def _is_free_to_move(self, node: FileNode) -> bool:
         """Say whether what the file holds is only here yet."""
         op = self._commits.pending_op(node)
-        return op is not None and not op.sent_before
+        return op is not None and not op.sent_before and (op.draft is None or op.draft.large is None)
 
     def _move_file(self, node: FileNode, to: _Place) -> None:
         """Move one file: its promises to B2, what is shown, and its node."""
@@ -111,7 +117,7 @@ class Renames:
         old_bucket, old_name = node.bucket_id, node.name
         self._drop_target_node(to)
         op = self._promise(node, to)
-        exists = self._changes.may_exist(old_bucket, old_name)
+        exists = _is_begun(op) or self._changes.may_exist(old_bucket, old_name)
         hide = world.journal.hide(old_bucket, old_name, exists=exists, after=[op] if op is not None else [])
         world.overlay.set(old_bucket, old_name, Mark.GONE)
         world.nodes.move(node, to.parent, to.component)
@@ -123,6 +129,8 @@ class Renames:
         """Take the name away from what has it now; who holds that open goes on."""
         other = to.parent.children.get(to.component)
         if isinstance(other, FileNode):
+            if other.working is not None:
+                self._world.journal.streams.give_up(other.working)
             pin(other)
             self._world.nodes.detach(other)
             if not other.handles:
@@ -258,7 +266,8 @@ class Renames:
             if child is not None:
                 _rebase(child, content, draft)
             op = journal.put(new_bucket, new_name, draft)
-        exists = isinstance(content, FileVersion) or self._changes.may_exist(bucket_id, name)
+        exists = isinstance(content, FileVersion) or _is_begun(op)
+        exists = exists or self._changes.may_exist(bucket_id, name)
         hide = journal.hide(bucket_id, name, exists=exists, after=[op])
         world.overlay.set(bucket_id, name, Mark.GONE)
         if hide is None:
@@ -277,6 +286,11 @@ class Renames:
             content_type=content.content_type or AUTOMATIC_CONTENT_TYPE,
             keep=keep,
         )
+
+
+def _is_begun(op: Op | None) -> bool:
+    """Say whether B2 will show a version under the name that the file had when it was begun."""
+    return op is not None and op.draft is not None and op.draft.large is not None
 
 
 def _rebase(node: FileNode, content: Content, copy: Draft) -> None:

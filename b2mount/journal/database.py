@@ -226,7 +226,7 @@ class Database:
                 self._reserve.fill()
                 return
 
-    def load(self, spool_path: Callable[[int], Path]) -> list[Op]:
+    def load(self, spool_of: Callable[[int], Spool]) -> list[Op]:
         """Read what an earlier life left unsent, in order, drafts tied to their bases.
 
         Raises LocalStorageError, also for rows that no b2mount wrote.
@@ -235,7 +235,7 @@ class Database:
             lambda: self._db.execute(f"SELECT {COLUMNS} FROM ops ORDER BY ordering").fetchall()
         )
         try:
-            return ops_of(rows, spool_path)
+            return ops_of(rows, spool_of)
         except (ValueError, KeyError, TypeError) as exc:
             raise self._damaged(exc) from exc
 
@@ -250,7 +250,7 @@ class Database:
         self._db.close()
 
 
-def ops_of(rows: list[tuple[Any, ...]], spool_path: Callable[[int], Path]) -> list[Op]:
+def ops_of(rows: list[tuple[Any, ...]], spool_of: Callable[[int], Spool]) -> list[Op]:
     """Make operations of rows of `COLUMNS`, drafts tied to their bases.
 
     Raises ValueError, KeyError or TypeError for rows that no b2mount wrote.
@@ -258,7 +258,7 @@ def ops_of(rows: list[tuple[Any, ...]], spool_path: Callable[[int], Path]) -> li
     drafts: dict[int, Draft] = {}
     for row in rows:
         if row[2] == Kind.PUT.value:
-            drafts[row[0]] = draft = _draft(row, Spool(spool_path(row[0])))
+            drafts[row[0]] = draft = _draft(row, spool_of(row[0]))
             if draft.extents.dirty_bytes:
                 draft.spool.expect(draft.extents.dirty[-1][1])
     for row in rows:

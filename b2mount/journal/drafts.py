@@ -5,7 +5,9 @@ the sender, so later writes begin a new draft whose base is the frozen one. Know
 directory; knows neither the tree, nor the order in which drafts are sent.
 """
 
+import ctypes
 import errno
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,8 +16,13 @@ from pathlib import Path
 from b2mount.core.errors import LocalStorageError, OutOfSpace
 from b2mount.core.extents import Extents, Origin, Segment
 from b2mount.core.posix import Attributes
+from b2mount.journal.room import Room
 from b2mount.journal.unfinished import LargeFile
 from b2mount.store.store import FileVersion
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate64.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_PUNCH_HOLE_KEEP_SIZE = 3  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, linux/falloc.h
 
 AUTOMATIC_CONTENT_TYPE = "b2/x-auto"  # B2 chooses by the name's extension
 
@@ -29,10 +36,13 @@ def local_error(exc: OSError, doing: str) -> LocalStorageError:
 class Spool:
     """The local file that holds a draft's new bytes, at the draft's own offsets (sparse elsewhere)."""
 
-    __slots__ = ("_fd", "_lost", "_made", "_removed", "path")
+    __slots__ = ("_fd", "_held", "_lost", "_made", "_removed", "_room", "path")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, room: Room | None = None) -> None:
+        """Begin with nothing; what is held here is counted in *room*."""
         self.path = path
+        self._room = room
+        self._held = 0  # bytes counted
         self._fd: int | None = None
         self._removed = False
         self._made = False
@@ -131,6 +141,26 @@ class Spool:
         except OSError as exc:
             raise local_error(exc, "copying in the spool") from exc
 
+    def hold(self, size: int) -> None:
+        """Take note of how many bytes are here."""
+        if self._room is not None and not self._removed:
+            self._room.change(size - self._held)
+        self._held = size
+
+    def punch(self, start: int, end: int) -> None:
+        """Give [start, end) back to the disk; it must not be read again. Blocks. Raises LocalStorageError."""
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                if _libc.fallocate64(fd, _PUNCH_HOLE_KEEP_SIZE, start, end - start):
+                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            finally:
+                os.close(fd)
+        except FileNotFoundError:
+            return  # the draft was dropped meanwhile
+        except OSError as exc:
+            raise local_error(exc, "making room in the spool") from exc
+
     def close(self) -> None:
         """Close the file; reading opens it again."""
         if self._fd is not None and not self._removed:
@@ -139,6 +169,7 @@ class Spool:
 
     def remove(self) -> None:
         """Delete the file; who still reads it through an open handle may go on until the spool is dropped."""
+        self.hold(0)
         self._removed = True
         self.path.unlink(missing_ok=True)
 
@@ -164,8 +195,11 @@ class Draft:
         "interim",
         "keep",
         "large",
+        "pinned",
         "result",
         "spool",
+        "stream_at",
+        "torn",
         "written_ns",
     )
 
@@ -191,6 +225,9 @@ class Draft:
         self.result: FileVersion | None = None
         self.large: LargeFile | None = None  # that it is being sent as
         self.interim: LargeFile | None = None  # finished; has the content, and not yet name and attributes
+        self.torn = False  # some of its bytes have left the spool
+        self.pinned = False  # read through an open file that has no name any more: it must get to B2
+        self.stream_at = math.inf  # written bytes at which to look again whether it can be sent meanwhile
         self.written_ns: int | None = None  # when it was last written to, where that sets the mtime
 
     @property
@@ -203,6 +240,7 @@ class Draft:
         if data:
             self.spool.write(offset, data)
             self.extents.write(offset, offset + len(data))
+            self.count()
 
     def settle_mtime(self) -> None:
         """Let the moment of the last write become the attributes' mtime and ctime."""
@@ -216,6 +254,11 @@ class Draft:
         if size < self.extents.size and self.extents.dirty_bytes:
             self.spool.truncate(size)
         self.extents.resize(size)
+        self.count()
+
+    def count(self) -> None:
+        """Tell the spool how many bytes it holds."""
+        self.spool.hold(self.extents.dirty_bytes - self.away_bytes)
 
     def resolve_base(self) -> "FileVersion | Draft | None":
         """Return the base, taking a sent draft for the version it became."""
@@ -226,7 +269,9 @@ class Draft:
     @property
     def away_bytes(self) -> int:
         """How many of the new bytes have left the spool, since B2 has them."""
-        return sum(large.away_bytes for large in (self.large, self.interim) if large is not None)
+        if self.interim is not None:
+            return self.interim.away_bytes
+        return 0 if self.large is None else self.large.away_bytes
 
     @property
     def only_metadata(self) -> bool:
@@ -247,7 +292,8 @@ def local_segments(draft: Draft, start: int, end: int) -> list[tuple[Segment, "D
     runs: list[tuple[Segment, Draft | FileVersion | None]] = []
     for segment in draft.extents.segments(start, end):
         if segment.origin is Origin.NEW:
-            runs.append((segment, draft))
+            is_away = draft.torn and draft.interim is not None
+            runs.append((segment, draft.interim.version if is_away and draft.interim else draft))
         elif segment.origin is Origin.ZERO:
             runs.append((segment, None))
         else:
@@ -257,3 +303,13 @@ def local_segments(draft: Draft, start: int, end: int) -> list[tuple[Segment, "D
             else:
                 runs.append((segment, base))
     return runs
+
+
+def lacking(content: Draft, start: int, end: int) -> Draft | None:
+    """Return a draft that has let go of bytes which [start, end) of *content* shows, and no version has."""
+    for segment, holder in local_segments(content, start, end):
+        if segment.origin is Origin.NEW and isinstance(holder, Draft) and holder.torn:
+            large = holder.large
+            if large is None or large.is_away(segment.start, segment.end):
+                return holder
+    return None

@@ -12,7 +12,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import trio
@@ -23,7 +23,10 @@ from b2mount.core.words import show_count
 from b2mount.journal.database import Database
 from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft, Spool, local_error
 from b2mount.journal.label import read_label
+from b2mount.journal.large import LargeFiles
 from b2mount.journal.ops import Kind, Op, OpQueue, State
+from b2mount.journal.room import Room, default_limit
+from b2mount.journal.streams import Streams
 from b2mount.journal.unfinished import LargeFile
 from b2mount.journal.uploader import Done, Refused, Send, SpoolFree, Uploader
 from b2mount.store.store import FileVersion
@@ -36,8 +39,11 @@ FLATTEN_LIMIT = 256 << 20  # bytes copied between spools to save an upload; a gu
 class Journal:
     """The journal of one scope, locked by the mount that uses it."""
 
-    def __init__(self, directory: Path, *, hard_delete: bool = False) -> None:
-        """Open or create in *directory*. Raises LocalStorageError, also when another mount uses it."""
+    def __init__(self, directory: Path, *, hard_delete: bool = False, spool_size: int | None = None) -> None:
+        """Open or create in *directory*. Raises LocalStorageError, also when another mount uses it.
+
+        *spool_size* limits what is written and not yet in B2, in bytes; None: by the disk, 0: not at all.
+        """
         self.directory = directory
         self._spool_directory = directory / "spool"
         self._hard_delete = hard_delete
@@ -47,12 +53,15 @@ class Journal:
         except B2MountError:
             os.close(self._lock_fd)
             raise
+        limit = default_limit(directory) if spool_size is None else spool_size
+        self.room = Room(limit or None)
         self.queue = OpQueue()
         self._ids = itertools.count(1)
         self._garbage: list[Spool] = []
         self._gone: set[tuple[str, str]] = set()
         self._may_show: set[tuple[str, str]] = set()  # names at which B2 may show what listings do not tell
         self.uploader: Uploader  # set by `start`
+        self.streams: Streams
 
     def _prepare(self) -> Database:
         try:
@@ -78,12 +87,14 @@ class Journal:
         on_done: Done,
         on_refused: Refused,
         on_spool_free: SpoolFree,
-        abandon: Callable[[LargeFile], Awaitable[None]],
+        large: LargeFiles,
+        streams: Streams,
     ) -> list[Op]:
         """Make the uploader, and queue what an earlier life left unsent; return that, in order.
 
         Call once; then run `self.uploader.run` in the mount's nursery.
         """
+        self.streams = streams
         self.uploader = Uploader(
             self.queue,
             self.database,
@@ -93,9 +104,10 @@ class Journal:
             on_done=functools.partial(self._done, on_done),
             on_refused=on_refused,
             on_spool_free=on_spool_free,
-            abandon=abandon,
+            abandon=large.abandon,
+            beside=streams.run,
         )
-        left = self.database.load(self._spool_path)
+        left = self.database.load(lambda draft_id: Spool(self._spool_path(draft_id), self.room))
         larges = self.database.load_large()
         used = [number for op in left for number in (op.id, op.order)] + [large.id for large in larges]
         self._ids = itertools.count(max(used, default=0) + 1)
@@ -122,6 +134,10 @@ class Journal:
                 draft.interim = large
             else:
                 draft.large = large
+            if draft is not None and large.away_bytes:
+                draft.torn = True
+        for draft in drafts.values():
+            draft.count()
 
     def new_id(self) -> int:
         """Return a number that nothing in the journal has yet."""
@@ -153,17 +169,20 @@ class Journal:
     ) -> Draft:
         """Begin a draft, as a copy of *base* or empty."""
         draft_id = next(self._ids)
-        return Draft(
+        draft = Draft(
             draft_id,
-            Spool(self._spool_path(draft_id)),
+            Spool(self._spool_path(draft_id), self.room),
             attributes=attributes,
             base=base,
             content_type=content_type,
             keep=keep,
         )
+        draft.stream_at = self.streams.begin_at
+        return draft
 
     def discard(self, draft: Draft) -> None:
         """Forget a draft that was never put: no row of the journal needs its bytes."""
+        self.uploader.abandon_large(draft)
         draft.spool.remove()
 
     async def flatten(self, draft: Draft) -> None:
@@ -175,8 +194,11 @@ class Journal:
         op = self.queue.ops.get(base.id) if isinstance(base, Draft) else None
         if op is None or not isinstance(base, Draft) or op.state is not State.QUEUED:
             return
-        if base.extents.dirty_bytes > FLATTEN_LIMIT or isinstance(base.resolve_base(), Draft):
+        size = base.extents.dirty_bytes
+        if size > FLATTEN_LIMIT or isinstance(base.resolve_base(), Draft) or self.room.lacks(size):
             return
+        if base.large is not None or draft.large is not None:
+            return  # what is on its way already is not sent again
         self.uploader.hold(op)
         try:
             merged, copies = base.extents.copy(), base.extents.dirty
@@ -190,6 +212,7 @@ class Journal:
                 await trio.to_thread.run_sync(draft.spool.copy_range_from, base.spool, start, end)
             draft.extents = merged
             draft.base = base.base
+            draft.count()
         finally:
             if op.state is State.QUEUED:  # not dropped meanwhile
                 self.uploader.submit(op)
@@ -200,6 +223,7 @@ class Journal:
         """Promise that *name* will hold *draft*, which is frozen from now on."""
         draft.settle_mtime()
         draft.frozen = True
+        self.streams.close(draft)
         op = Op(draft.id, Kind.PUT, bucket_id, name, draft=draft)
         op.promised_ms = time.time_ns() // 1_000_000
         op.after = {other.id for other in after}
@@ -273,6 +297,8 @@ class Journal:
             if tail.kind is Kind.HIDE and self._hard_delete:
                 break
             if tail.draft is not None and (tail.draft is sparing or self.queue.needed_by(tail)):
+                break
+            if tail.draft is not None and tail.draft.pinned:
                 break
             if tail.sent_before or tail.kind is Kind.HIDE:
                 self._may_show.add(tail.key)

@@ -41,9 +41,11 @@ Extend = Callable[[deque[int]], bool]
 class LargeFiles:
     """The sending of large files."""
 
-    def __init__(self, store: Store, database: Database) -> None:
+    def __init__(self, store: Store, database: Database, on_part: Callable[[], None]) -> None:
+        """Send through *store*; *on_part* is told of each part that B2 has got."""
         self._store = store
         self._database = database
+        self._on_part = on_part
 
     async def complete(self, large: LargeFile, body_of: BodyOf) -> FileVersion:
         """Send what B2 misses of a wholly planned file; finish it. Raises B2MountError; try again then."""
@@ -69,8 +71,13 @@ class LargeFiles:
         *extend* appends the numbers of new parts to what it is given; `large.tell()` has it asked again.
         """
         async with large.lock:
-            await self._begin(large)
-            await self._send_parts(large, body_of, extend)
+            try:
+                await self._look(large, body_of)
+                await self._begin(large)
+                await self._send_parts(large, body_of, extend)
+            except BaseException:
+                large.looked = False
+                raise
 
     async def abandon(self, large: LargeFile) -> None:
         """Stop sending a file that is of no use, and have B2 keep nothing of it."""
@@ -160,7 +167,9 @@ class LargeFiles:
                 self._lose(large)
             return finished
         for number, part in enumerate(large.parts, 1):
-            part.sha1 = await self._sha1_there(part, rows.pop(number, None), body_of)
+            writes = part.writes
+            sha1 = await self._sha1_there(part, rows.pop(number, None), body_of)
+            part.sha1 = sha1 if part.writes == writes else None
             if part.sha1 is None and part.away:
                 raise LocalStorageError(f"B2 lost part {number} of {large.name}, which was in B2 alone")
         if rows:  # more parts than are planned: a file has all parts that it has
@@ -208,6 +217,7 @@ class LargeFiles:
     async def _send_parts(self, large: LargeFile, body_of: BodyOf, extend: Extend | None) -> None:
         failures: list[B2MountError] = []
         todo = deque(number for number, part in enumerate(large.parts, 1) if part.sha1 is None)
+        large.queued = len(large.parts)
         busy = 0
 
         async def send(number: int) -> None:
@@ -248,6 +258,7 @@ class LargeFiles:
                 if not part.scope.cancel_called:
                     part.sha1 = sha1
                     self._database.record_parts(large, [number])
+                    self._on_part()
         except B2MountError:
             if part.scope is None or not part.scope.cancel_called:
                 raise

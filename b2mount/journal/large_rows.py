@@ -108,5 +108,6 @@ def read(
         large = found[large_id]
         if number != len(large.parts) + 1 or start != large.planned_to:
             raise ValueError(f"part {number} of large file {large_id} does not follow on")
-        large.parts.append(Part(start, stop, copied=bool(copied), sha1=sha1, away=bool(away)))
+        large.parts.append(Part(start, stop, copied=bool(copied), sha1=sha1))
+        large.set_away(number, bool(away))
     return list(found.values())

@@ -18,7 +18,7 @@ from typing import Any
 from b2mount.core.errors import LocalStorageError
 from b2mount.core.extents import Origin
 from b2mount.journal.database import COLUMNS, ops_of
-from b2mount.journal.drafts import Draft, local_error, local_segments
+from b2mount.journal.drafts import Draft, Spool, local_error, local_segments
 from b2mount.journal.label import Label, read_label
 from b2mount.journal.ops import Kind, Op
 from b2mount.store.store import FileVersion
@@ -214,7 +214,7 @@ def _readable(found: Leftover, rows: list[Row]) -> list[Op]:
     spool = found.directory / SPOOL
 
     def make(some: list[Row]) -> list[Op]:
-        return ops_of(some, lambda draft_id: spool / str(draft_id))
+        return ops_of(some, lambda draft_id: Spool(spool / str(draft_id)))
 
     good = []
     for row in rows:

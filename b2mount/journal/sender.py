@@ -143,9 +143,9 @@ class Sender:
             return await self._store.upload(
                 op.bucket_id,
                 op.name,
-                await self._body(draft, base, 0, draft.size),
+                await self.body(draft, base, 0, draft.size),
                 content_type=draft.content_type,
-                info=self._info(op, draft),
+                info=self.info(op.bucket_id, op.name, draft),
             )
         if isinstance(plan, CopyWhole):
             assert base is not None
@@ -174,7 +174,7 @@ class Sender:
         self, op: Op, draft: Draft, base: FileVersion | None, large: LargeFile
     ) -> FileVersion:
         """Make a draft's large file; what was begun before it was closed is corrected by a copy."""
-        version = await self._complete(draft, large, functools.partial(self._body, draft, base))
+        version = await self._complete(draft, large, functools.partial(self.body, draft, base))
         draft.large = None
         if not large.streamed:
             self._large.forget(large)
@@ -211,8 +211,8 @@ class Sender:
                 self._large.forget(interim)
                 draft.interim = None
             raise
-        await self._large.abandon(interim)
-        draft.interim = None
+        if await self._large.cancel(interim):
+            draft.interim = None  # else it is tried once more when the operation is done
         return corrected
 
     async def _copy_whole(
@@ -226,7 +226,7 @@ class Sender:
         plan = plan_parts(whole, base_size=version.size)
         assert isinstance(plan, Assemble)
         large = draft.large or self._planned(op, draft, plan, version, info)
-        corrected = await self._complete(draft, large, functools.partial(self._body, draft, None))
+        corrected = await self._complete(draft, large, functools.partial(self.body, draft, None))
         draft.large = None
         self._large.forget(large)
         return corrected
@@ -236,14 +236,14 @@ class Sender:
 
         B2 keeps none for large files; this entry is where b2, rclone and readers here look for it.
         """
-        info, large = self._info(op, draft), draft.interim
+        info, large = self.info(op.bucket_id, op.name, draft), draft.interim
         sha1 = None
         if large is not None and large.total is not None:
             sha1 = large.total.of_whole(len(large.parts))
         if sha1 is None and (draft.extents.needs_base or draft.away_bytes):
             return info
         if sha1 is None:
-            body = await self._body(draft, base, 0, draft.size)
+            body = await self.body(draft, base, 0, draft.size)
             sha1 = await trio.to_thread.run_sync(sha1_of, body)
         with_sha1 = info | {LARGE_FILE_SHA1: sha1}
         limit = self._info_limits.get(op.bucket_id, INFO_LIMIT)
@@ -257,7 +257,7 @@ class Sender:
         """
         if not op.recovered or not self._store.grant.has(Capability.LIST_FILES):
             return None
-        expected = _without_sha1(self._info(op, draft))
+        expected = _without_sha1(self.info(op.bucket_id, op.name, draft))
         page = await self._store.list_versions(op.bucket_id, op.name, start=op.name, limit=VERSIONS_LOOKED_AT)
         alike = [
             row
@@ -280,16 +280,17 @@ class Sender:
         elif draft.extents.needs_base:
             return None  # made again, for want of a checksum to compare
         else:
-            body = await self._body(draft, base, 0, draft.size)
+            body = await self.body(draft, base, 0, draft.size)
             sha1 = await trio.to_thread.run_sync(sha1_of, body)
         return next((row for row in alike if sha1 is not None and row.sha1 == sha1), None)
 
-    def _info(self, op: Op, draft: Draft) -> dict[str, str]:
+    def info(self, bucket_id: str, name: str, draft: Draft) -> dict[str, str]:
+        """Return the file info that says what a draft's attributes are."""
         keep = draft.keep
         if not draft.only_metadata:
             keep = _without_sha1(keep)
-        limit = self._info_limits.get(op.bucket_id, INFO_LIMIT)
-        return to_info(draft.attributes, keep, limit=limit, file_name=op.name)
+        limit = self._info_limits.get(bucket_id, INFO_LIMIT)
+        return to_info(draft.attributes, keep, limit=limit, file_name=name)
 
     async def _copy(
         self, op: Op, draft: Draft, base: FileVersion, start: int, end: int | None
@@ -299,12 +300,12 @@ class Sender:
             op.bucket_id,
             op.name,
             content_type=draft.content_type,
-            info=self._info(op, draft),
+            info=self.info(op.bucket_id, op.name, draft),
             start=start,
             end=end,
         )
 
-    async def _body(self, draft: Draft, base: FileVersion | None, start: int, end: int) -> Body:
+    async def body(self, draft: Draft, base: FileVersion | None, start: int, end: int) -> Body:
         """Return bytes [start, end) of a draft: from the spool, or put together where the base shows."""
         segments = list(draft.extents.segments(start, end))
         if all(segment.origin is Origin.NEW for segment in segments) and segments:

@@ -17,16 +17,15 @@ from b2mount.store.store import FileVersion
 class Part:
     """One planned part: bytes [start, end) of the file, uploaded, or copied from the source version."""
 
-    __slots__ = ("away", "copied", "end", "moved", "scope", "sha1", "start")
+    __slots__ = ("away", "copied", "end", "moved", "scope", "sha1", "start", "writes")
 
-    def __init__(
-        self, start: int, end: int, *, copied: bool, sha1: str | None = None, away: bool = False
-    ) -> None:
+    def __init__(self, start: int, end: int, *, copied: bool, sha1: str | None = None) -> None:
         self.start = start
         self.end = end
         self.copied = copied
         self.sha1 = sha1  # as B2 has the part; None: it has not, or other bytes
-        self.away = away  # B2 has it, and the spool no longer
+        self.away = False  # B2 has it, and the spool no longer
+        self.writes = 0  # how often its bytes were written anew
         self.moved = 0  # bytes of the attempt under way that are sent
         self.scope: trio.CancelScope | None = None  # of the attempt under way
 
@@ -39,6 +38,7 @@ class LargeFile:
     """One large file between b2_start_large_file and the end of what needs it."""
 
     __slots__ = (
+        "away_bytes",
         "bucket_id",
         "changed",
         "content_type",
@@ -52,6 +52,7 @@ class LargeFile:
         "looked",
         "name",
         "parts",
+        "queued",
         "source_id",
         "streamed",
         "total",
@@ -80,9 +81,11 @@ class LargeFile:
         self.source_id = source_id
         self.streamed = streamed  # begun before its writer had closed, so its file info is not the last word
         self.parts: list[Part] = []
+        self.away_bytes = 0  # that B2 alone has
         self.file_id: str | None = None
         self.doubtful = False  # B2 was asked to begin it, and whether it did is not known
         self.looked = False  # in this life: what B2 has is known
+        self.queued = 0  # parts given to who sends them
         self.total: RunningSum | None = None  # of uploads alone; None: not taken, or not right any more
         self.version: FileVersion | None = None  # what B2 made of it
         self.dropped = False
@@ -110,10 +113,11 @@ class LargeFile:
         """Whether B2 has every planned part."""
         return all(part.sha1 is not None for part in self.parts)
 
-    @property
-    def away_bytes(self) -> int:
-        """How many bytes B2 alone has."""
-        return sum(part.size for part in self.parts if part.away)
+    def set_away(self, number: int, away: bool) -> None:
+        """Take note whether the spool has let the bytes of a part go."""
+        part = self.parts[number - 1]
+        self.away_bytes += (away - part.away) * part.size
+        part.away = away
 
     @property
     def sent_bytes(self) -> int:
@@ -136,7 +140,7 @@ class LargeFile:
 
     def is_away(self, start: int, end: int) -> bool:
         """Say whether any of [start, end) has left the spool."""
-        return any(part.away for _, part in self.overlapping(start, end))
+        return self.away_bytes > 0 and any(part.away for _, part in self.overlapping(start, end))
 
     def may_change(self, start: int, end: int) -> bool:
         """Say whether bytes can be written anew: no part is copied or away that holds any of them."""
@@ -145,8 +149,11 @@ class LargeFile:
     def touch(self, start: int, end: int) -> list[int]:
         """Take note that bytes were written anew; return the numbers of parts that B2 has no longer."""
         lost = []
-        self.total = None
+        if self.total is not None:
+            self.total.give_up()
+            self.total = None
         for number, part in self.overlapping(start, end):
+            part.writes += 1
             if part.scope is not None:
                 part.scope.cancel()
             if part.sha1 is not None:

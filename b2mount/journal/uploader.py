@@ -68,13 +68,14 @@ class Uploader:
         on_refused: Refused,
         on_spool_free: SpoolFree,
         abandon: Callable[[LargeFile], Awaitable[None]],
+        beside: Callable[[], Awaitable[None]],
     ) -> None:
         """Prepare; *width* attempts at once, *settle* in seconds.
 
         *on_done* is told of each operation B2 has carried out, before anybody who waits for it; *on_refused*
         of each refusal that time will not mend, and says whether the operation is to be given up;
         *on_spool_free* may take the spool file of a sent draft before it is deleted; *abandon* removes a
-        large file that is of no use.
+        large file that is of no use; *beside* runs as long as `run` does.
         """
         self._queue = queue
         self._database = database
@@ -87,6 +88,7 @@ class Uploader:
         self._heap: list[tuple[float, int]] = []
         self._wake = trio.Event()
         self._abandon = abandon
+        self._beside = beside
         self._spent: list[Op] = []  # sent, the spool file still there
         self._abandoned: list[LargeFile] = []  # to be cancelled
         self._cancelling = 0  # being cancelled
@@ -212,6 +214,7 @@ class Uploader:
     async def run(self) -> None:
         """Send until cancelled. An attempt under way at that moment ends first where it cannot be undone."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._beside)
             while True:
                 self._wake = trio.Event()
                 while self._abandoned:

@@ -15,6 +15,7 @@ from b2mount.journal.large import LargeFiles
 from b2mount.journal.ops import Kind as OpKind
 from b2mount.journal.ops import Op
 from b2mount.journal.sender import Sender
+from b2mount.journal.streams import Streams
 from b2mount.store.memory import MemoryStore
 from b2mount.store.memory_account import MemoryB2
 from b2mount.store.store import Action, FileVersion, Store
@@ -63,12 +64,21 @@ async def living(
     hard_delete: bool = False,
     running: bool = True,
     width: int = 4,
+    spool_size: int | None = None,
 ) -> AsyncIterator[Life]:
     """Open the journal of a directory and send from it, until the block ends; what is unsent then stays."""
-    journal = Journal(directory, hard_delete=hard_delete)
+    journal = Journal(directory, hard_delete=hard_delete, spool_size=spool_size)
     life = Life(journal, store, bucket_id, [])
-    large = LargeFiles(store, journal.database)
+    large = LargeFiles(store, journal.database, journal.room.tell)
     sender = Sender(store, large, new_id=journal.new_id, hard_delete=hard_delete, info_limits={})
+
+    streams = Streams(
+        store,
+        sender,
+        large,
+        journal,
+        eager=lambda _bucket_id: True,
+    )
 
     def on_refused(op: Op, _error: B2MountError) -> bool:
         life.refused.append(op.name)
@@ -85,7 +95,8 @@ async def living(
             on_done=lambda op, _version: life.done.append(f"{op.kind.value} {op.name}"),
             on_refused=on_refused,
             on_spool_free=on_spool_free,
-            abandon=large.abandon,
+            large=large,
+            streams=streams,
         )
         async with trio.open_nursery() as nursery:
             if running:

@@ -57,7 +57,7 @@ async def test_a_kill_after_the_upload_makes_no_second_version(
         op.sent_before = True  # the attempt had begun ...
         life.journal.database.record(op)
         await life.journal.commit()
-        large = LargeFiles(store, life.journal.database)
+        large = LargeFiles(store, life.journal.database, life.journal.room.tell)
         sender = Sender(store, large, new_id=life.journal.new_id, hard_delete=False, info_limits={})
         sent = await sender.send(op)  # ... and B2 has carried it out
         assert sent is not None

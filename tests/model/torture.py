@@ -48,6 +48,8 @@ def variant_of(seed: int) -> Variant:
         options += ["--hard-delete"]
     if chance.random() < 0.1:
         options += ["--write-through"]
+    if chance.random() < 0.5:
+        options += ["--spool-size", chance.choice(("300K", "600K", "2M"))]
     return Variant(chance.choice(("", "t/", "deep/er/")), tuple(options))
 
 
