@@ -162,6 +162,8 @@ class Driver:
         word = step[0]
         if word in ("hwrite", "htruncate") and before is not None and isinstance(outcome, int | None):
             fd = self.model.handles[step[1]]
+            if before[1] == ("other",):
+                return  # nothing was written, to a directory
             self._note(before[0], before[1], _state_of_handle(fd))
             if os.get_inheritable(fd):  # how the model remembers O_SYNC, see open below
                 self._safe(before[0])
