@@ -218,6 +218,7 @@ class Renames:
         world, bucket_id, old_prefix = self._world, node.bucket_id, node.prefix
         new_bucket, new_prefix = to.parent.bucket_id, to.name + "/"
         directories = {old_prefix}
+        self._clear_place(new_bucket, new_prefix, arriving=set(moves.values()))
         for name, content in files:
             if name in moves:
                 child = self._tree.find_file(bucket_id, name)
@@ -243,6 +244,23 @@ class Renames:
             world.listings.seed_empty(new_bucket, new_prefix + directory[len(old_prefix) :])
         world.overlay.settle(bucket_id, old_prefix + PLACEHOLDER)
         world.overlay.settle(new_bucket, new_prefix + PLACEHOLDER)
+
+    def _clear_place(self, bucket_id: str, prefix: str, *, arriving: set[str]) -> None:
+        """Let what keeps an empty directory go, before another takes its place and its listing is forgotten.
+
+        A placeholder that is written over is none of the new directory's; it still shows until then.
+        """
+        world = self._world
+        listing = world.listings.peek(bucket_id, prefix)
+        markers = listing.marker_names if listing is not None else set()
+        for name in {prefix + PLACEHOLDER} | markers:
+            exists = name in markers or self._changes.may_exist(bucket_id, name)
+            if name in arriving:
+                if exists:
+                    world.journal.may_show(bucket_id, name)
+            elif exists:
+                world.journal.hide(bucket_id, name, exists=True)
+                world.overlay.set(bucket_id, name, Mark.GONE)
 
     def _move_content(
         self,

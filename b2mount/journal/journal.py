@@ -150,6 +150,10 @@ class Journal:
             self._may_show.discard(op.key)
         on_done(op, version)
 
+    def may_show(self, bucket_id: str, name: str) -> None:
+        """Take note that B2 may show *name*, though the listings will not tell."""
+        self._may_show.add((bucket_id, name))
+
     def is_told(self, bucket_id: str, name: str) -> None:
         """Take note that the listings tell of what was put at *name*."""
         self._may_show.discard((bucket_id, name))

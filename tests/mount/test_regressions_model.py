@@ -155,3 +155,22 @@ def test_a_refresh_returns_once_the_kernel_has_forgotten(
                 assert (mount.path / name).stat().st_size == 5
                 assert (mount.path / name).read_text() == f"new {round_}"
         assert (mount.path / "missing").read_bytes() == b"here now"
+
+
+def test_the_placeholder_of_a_replaced_directory_goes_when_what_replaced_it_moves_on(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    with mounted(emulator, tmp_path, bucket, options=["--settle", "1h"]) as mount:
+        (mount.path / "outer" / "replaced").mkdir(parents=True)
+        emulator.seed(bucket, [{"name": "outer/s3/", "size": 0}])  # kept as S3 tools do
+        mount.flush()
+        mount.ask("refresh")
+        assert sorted(os.listdir(mount.path / "outer")) == ["replaced", "s3"]
+        for name in ("replaced", "s3"):
+            assert os.listdir(mount.path / "outer" / name) == []
+            (mount.path / "new").mkdir()
+            os.rename(mount.path / "new", mount.path / "outer" / name)
+        os.rename(mount.path / "outer", mount.path / "moved")
+        mount.flush()
+        rows = {row["fileName"] for row in emulator.list_names(bucket)}
+        assert rows == {"moved/.bzEmpty", "moved/replaced/.bzEmpty", "moved/s3/.bzEmpty"}
