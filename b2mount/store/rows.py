@@ -17,6 +17,7 @@ _ACTIONS = {"hide": Action.HIDE, "start": Action.START, "folder": Action.FOLDER}
 _ACTION_NUMBERS = {name: ACTIONS.index(action) for name, action in _ACTIONS.items()}
 _FILES = (ACTIONS.index(Action.UPLOAD), ACTIONS.index(Action.START))
 _SHA1 = re.compile(r"[0-9a-f]{40}")
+SHA1_DIGITS = 40
 _INFO_HEADER = "x-bz-info-"
 # File info of these names comes back as the plain HTTP header (Backblaze docs, b2_upload_file).
 _PLAIN_HEADERS = (
@@ -69,8 +70,8 @@ def _pack_ordinary(told: Sequence[Mapping[str, Any]]) -> Rows | None:
         infos = [row["fileInfo"] or {} for row in told]
         if not all(isinstance(text, str) for info in infos if info for text in info.values()):
             return None
-        holds = [_legal_hold(_readable(row.get("legalHold"))) for row in told]
-        retentions = {at: _retention(_readable(row.get("fileRetention"))) for at, row in enumerate(told)}
+        held = {at: hold for at, row in enumerate(told) if (hold := _held(row)) is not None}
+        retentions = {at: found for at, row in enumerate(told) if (found := _retained(row)) is not None}
         rows = Rows(
             names=[row["fileName"].encode() for row in told],
             ids=[
@@ -83,12 +84,10 @@ def _pack_ordinary(told: Sequence[Mapping[str, Any]]) -> Rows | None:
                 _digest(row["contentSha1"], info) if action in _FILES else NO_SHA1
                 for action, row, info in zip(actions, told, infos, strict=True)
             ],
-            flags=bytes(
-                action | HOLDS.index(hold) << HOLD_SHIFT for action, hold in zip(actions, holds, strict=True)
-            ),
+            flags=_flags(actions, held),
             types=array("I", [types.setdefault(row["contentType"] or "", len(types)) for row in told]),
             type_names=tuple(types),
-            retentions={at: retention for at, retention in retentions.items() if retention is not None},
+            retentions=retentions,
             odd={},
         )
         return rows if all(isinstance(name, str) for name in types) else None
@@ -96,8 +95,32 @@ def _pack_ordinary(told: Sequence[Mapping[str, Any]]) -> Rows | None:
         return None
 
 
+def _held(row: Mapping[str, Any]) -> bool | None:
+    told = row.get("legalHold")
+    return None if told is None or told["value"] is None else _legal_hold(_readable(told))
+
+
+def _retained(row: Mapping[str, Any]) -> Retention | None:
+    told = row.get("fileRetention")
+    if told is None or told["value"] is None or told["value"]["mode"] is None:
+        return None
+    return _retention(_readable(told))
+
+
+def _flags(actions: Sequence[int], held: Mapping[int, bool]) -> bytes:
+    flags = bytearray(actions)
+    for at, hold in held.items():
+        flags[at] |= HOLDS.index(hold) << HOLD_SHIFT
+    return bytes(flags)
+
+
 def _digest(told: object, info: Mapping[str, str]) -> bytes:
     """Return the 20 bytes of a file's SHA-1; twenty zeros where none is known."""
+    if isinstance(told, str) and len(told) == SHA1_DIGITS and told.isalnum():
+        try:
+            return bytes.fromhex(told)
+        except ValueError:
+            pass
     sha1 = whole_sha1(told, info)
     return bytes.fromhex(sha1) if sha1 is not None else NO_SHA1
 
