@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import calendar
 import functools
-import json
 import re
 import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import orjson
 
 from b2mount.emulator.buckets import Bucket, BucketStore
 from b2mount.emulator.clock import now_ms
@@ -258,6 +259,7 @@ class VersionStore:
     def row_shown(self, version: Version, *, retention: bool, hold: bool) -> dict[str, Any]:
         """Give a version as the API shows it; hide markers carry neither lock nor encryption fields."""
         bucket_id = self._buckets.numbered(version.bucket).bucket_id
+        lock = version.lock
         row: dict[str, Any] = {
             "accountId": self._account_id,
             "action": version.action,
@@ -267,18 +269,30 @@ class VersionStore:
             "contentSha1": version.sha1,
             "contentType": version.content_type,
             "fileId": format_file_id(bucket_id, version.kind, version.seq, version.stamp),
-            "fileInfo": json.loads(version.info) if version.info != "{}" else {},
+            "fileInfo": orjson.loads(version.info) if version.info != "{}" else {},
             "fileName": version.name,
             "uploadTimestamp": version.stamp,
         }
         if version.action == HIDE:
             return row
-        lock = version.lock
+        if lock is UNLOCKED and not version.sse:  # most rows: a million of them share three values
+            row |= _plain_fields(retention, hold)
+            return row
         value = {"mode": lock.mode, "retainUntilTimestamp": lock.until} if retention else None
         row["fileRetention"] = {"isClientAuthorizedToRead": retention, "value": value}
         row["legalHold"] = {"isClientAuthorizedToRead": hold, "value": lock.hold if hold else None}
         row["serverSideEncryption"] = version.encryption.row()
         return row
+
+
+@functools.cache
+def _plain_fields(retention: bool, hold: bool) -> dict[str, Any]:
+    value = {"mode": None, "retainUntilTimestamp": None} if retention else None
+    return {
+        "fileRetention": {"isClientAuthorizedToRead": retention, "value": value},
+        "legalHold": {"isClientAuthorizedToRead": hold, "value": None},
+        "serverSideEncryption": from_stored("").row(),
+    }
 
 
 def check_custom_stamp(value: int | None, *, allowed: bool) -> int | None:
