@@ -25,7 +25,7 @@ from tests.benchmarks.results import Results, Sample
 from tests.benchmarks.sizes import Sizes
 from tests.benchmarks.workload import Row, Run, Workload
 
-ENOUGH_SECONDS = 15.0  # a run that takes longer is not repeated: what disturbs it is small beside it
+ENOUGH_SECONDS = 6.0  # a run that takes longer is not repeated: what disturbs it is small beside it
 FAILED = "failed"
 LOG_BYTES = 600  # of a mount's log beside a failure
 

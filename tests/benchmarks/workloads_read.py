@@ -19,7 +19,7 @@ NEAR = 0.6  # of rclone's time, for every read near by
 SMALL = 16 * KIB
 DEPTH = 16
 SKIP = 4 * MIB
-RANDOM_LIMIT_SECONDS = 30.0  # rclone tuned for streams fetches 64 MiB and more for each place
+RANDOM_LIMIT_SECONDS = 15.0  # rclone tuned for streams fetches 64 MiB and more for each place
 NEEDLE = "a needle in this hay"
 
 
