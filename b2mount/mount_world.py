@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -34,7 +35,7 @@ from b2mount.core.scope import (
 )
 from b2mount.core.views import END_OF_NAME, VERSIONS_ROOT, View
 from b2mount.fs.filesystem import FileSystem
-from b2mount.fs.nodes import Nodes
+from b2mount.fs.nodes import FileNode, Nodes
 from b2mount.fs.overlay import Mark, Overlay
 from b2mount.fs.tree import Tree
 from b2mount.fs.world import World
@@ -275,6 +276,7 @@ def build(
         started_ns=time.time_ns(),
         lock_buckets=lock_buckets,
     )
+    world.blocks.on_damaged = partial(_forget_pages, world, nursery)
     tree = Tree(world)
     holder.append(tree)
     mounted = Mounted(
@@ -282,6 +284,17 @@ def build(
     )
     _start_journal(mounted, store, tree)
     return mounted
+
+
+def _forget_pages(world: World, nursery: trio.Nursery, file_id: str) -> None:
+    """Have the kernel forget what it holds of a version that came damaged.
+
+    In a thread: the kernel waits for reads that are under way, which wait for us.
+    """
+    for node in world.nodes:
+        content = node.current if isinstance(node, FileNode) else None
+        if isinstance(content, FileVersion) and content.file_id == file_id:
+            nursery.start_soon(trio.to_thread.run_sync, world.invalidate_inode, node.ino)
 
 
 def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:

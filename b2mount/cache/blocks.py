@@ -8,7 +8,9 @@ nor what is worth reading ahead (core/windows.py says).
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -16,7 +18,8 @@ import trio
 from b2mount.cache.disk import DiskCache
 from b2mount.cache.flights import Flight, new_buffer
 from b2mount.cache.memory import BlockMemory
-from b2mount.core.errors import B2MountError
+from b2mount.cache.wholes import Wholes
+from b2mount.core.errors import B2MountError, DataCorrupt
 from b2mount.core.windows import flight_bytes
 from b2mount.store.store import FileVersion, Store
 
@@ -67,6 +70,9 @@ class Blocks:
         self._flights: dict[tuple[str, int], Flight] = {}
         self.request_speed: float | None = None  # bytes a second that one request brings, on the average
         self.counts = BlockCounts()
+        self._wholes = Wholes()
+        self._damaged: set[str] = set()  # versions that nobody may read on in: what was read of them is wrong
+        self.on_damaged: Callable[[str], None] = lambda _file_id: None  # told of versions that came damaged
 
     @property
     def memory_size(self) -> int:
@@ -80,7 +86,7 @@ class Blocks:
     def read_cached(self, version: FileVersion, start: int, end: int) -> bytes | memoryview | None:
         """Return bytes [start, end) if all of them are in memory; never waits."""
         view = self._available(version.file_id, start, end)
-        if view is None:
+        if view is None or version.file_id in self._damaged:
             return None
         pieces = [view]
         at = start + len(view)
@@ -100,6 +106,10 @@ class Blocks:
         """
         if start >= end:
             return b""
+        if version.file_id in self._damaged:
+            if start > 0:
+                raise _damage(version)
+            self._damaged.discard(version.file_id)  # from the start again: a new try
         pieces: list[memoryview] = []
         at = start
         while at < end:
@@ -183,8 +193,9 @@ class Blocks:
 
     def _launch(self, version: FileVersion, first: int, end: int, *, ahead: bool) -> Flight:
         low, high = first * BLOCK, min(end * BLOCK, version.size)
-        is_checked = high - low == version.size and version.sha1 is not None
-        flight = Flight(version.file_id, first, end, low, high, gradual=not is_checked)
+        is_whole = high - low == version.size and version.sha1 is not None
+        is_last = self._wholes.is_last(version, low, high, partial(self._is_here, version.file_id))
+        flight = Flight(version.file_id, first, end, low, high, gradual=not is_whole and not is_last)
         for index in range(first, end):
             self._flights[version.file_id, index] = flight
         self._nursery.start_soon(self._bring, version, flight, ahead)
@@ -211,6 +222,7 @@ class Blocks:
             if not await self._read_disk(flight):
                 await self._download(flight)
                 is_new = True
+            await self._check(version, flight)
         except B2MountError as exc:
             error = exc
         except trio.Cancelled:
@@ -223,8 +235,35 @@ class Blocks:
         finally:
             self._memory.reserve(-size)
             self._land(flight, error)
-        if is_new and error is None:
-            await self._write_disk(version, flight)
+        if error is None:
+            await self._wholes.hash_on(version.file_id)
+            if is_new:
+                await self._write_disk(version, flight)
+
+    async def _check(self, version: FileVersion, flight: Flight) -> None:
+        """Hand a range to the check of the whole file; wait for its result with the last one.
+
+        Raises DataCorrupt, once nothing is kept of the version.
+        """
+        self._wholes.arrived(flight)
+        is_last = flight.high == version.size and not flight.gradual and len(flight.data) < version.size
+        if not is_last or not await self._wholes.is_damaged(version, flight, partial(self._find, flight)):
+            return
+        log.error("file ID %s does not have the SHA-1 that B2 tells; nothing of it is kept", version.file_id)
+        self._memory.forget(version.file_id)
+        if self._disk is not None:
+            self._disk.drop(version.file_id)
+        self._damaged.add(version.file_id)
+        self.on_damaged(version.file_id)
+        raise _damage(version)
+
+    def _find(self, like: Flight, at: int) -> Flight | memoryview | None:
+        """Return what holds or brings the bytes of a version from *at* on."""
+        view = self._memory.view(like.file_id, at, like.high)
+        return view if view is not None else self._flights.get((like.file_id, at // BLOCK))
+
+    def _is_here(self, file_id: str, low: int, high: int) -> bool:
+        return all((file_id, index) in self._memory for index in range(low // BLOCK, high // BLOCK))
 
     async def _download(self, flight: Flight) -> None:
         began = time.monotonic()
@@ -317,3 +356,7 @@ class Blocks:
         while self._disk is not None:
             await trio.sleep(every)
             await trio.to_thread.run_sync(self._disk.save, self._disk.unsaved())
+
+
+def _damage(version: FileVersion) -> DataCorrupt:
+    return DataCorrupt(f"{version.name}: what B2 sent does not have the SHA-1 that B2 tells")
