@@ -6,14 +6,17 @@ Only the user who mounts may connect (the socket is 0600 in a directory of 0700)
 import contextlib
 import json
 import logging
+import math
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import trio
 
 from b2mount.core.errors import B2MountError
+from b2mount.core.moments import format_moment
+from b2mount.fs.restore import Step, Wish
 from b2mount.journal.uploader import Failure
 from b2mount.mount_busy import programs_using
 from b2mount.mount_key import KeyKeeper
@@ -93,6 +96,7 @@ class ControlServer:
             "flush": self._answer_flush,
             "unmount": self._answer_unmount,
             "refresh": self._answer_refresh,
+            "restore": self._answer_restore,
             "reload": self._answer_reload,
         }
         handler = handlers.get(str(request.get("op")))
@@ -108,6 +112,38 @@ class ControlServer:
     async def _answer_refresh(self, request: Answer, stream: trio.SocketStream) -> None:
         await self._mounted.fs.refresh(str(request.get("path", "")))
         await _send(stream, {"done": True})
+
+    async def _answer_restore(self, request: Answer, stream: trio.SocketStream) -> None:
+        """Bring back what was, telling each batch of steps that is begun."""
+        wish = Wish(
+            str(request.get("path", "")), request.get("at"), request.get("to"), bool(request.get("delete"))
+        )
+        dry, begun = bool(request.get("dry")), [0, 0]
+        send, receive = trio.open_memory_channel[Answer](math.inf)
+
+        def tell(steps: Sequence[Step]) -> None:
+            begun[0] += len(steps)
+            begun[1] += sum(step.version.size for step in steps if step.version is not None)
+            shown = [_step(step) for step in steps] if dry else []
+            send.send_nowait({"files": begun[0], "bytes": begun[1], "steps": shown})
+
+        async def forward() -> None:
+            async for answer in receive:
+                await _send(stream, answer)
+
+        refused: B2MountError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(forward)
+            with send:
+                try:
+                    outcome = await self._mounted.fs.restore.run(wish, dry=dry, tell=tell)
+                except B2MountError as exc:  # not wrapped into a group
+                    refused = exc
+        if refused is not None:
+            raise refused
+        restored, removed, failures = outcome
+        told = [{"name": failure.name, "error": str(failure.error)} for failure in failures]
+        await _send(stream, {"done": True, "restored": restored, "removed": removed, "failed": told})
 
     async def _answer_reload(self, request: Answer, stream: trio.SocketStream) -> None:
         await _send(stream, {"done": True, **await self._key.reload()})
@@ -186,6 +222,11 @@ def _short(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{directory}/{path.name}"
     finally:
         os.close(directory)
+
+
+def _step(step: Step) -> Answer:
+    uploaded = None if step.version is None else format_moment(step.version.uploaded_ms)
+    return {"name": step.name, "uploaded": uploaded}
 
 
 def _flushed(failures: list[Failure]) -> Answer:

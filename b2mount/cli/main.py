@@ -18,6 +18,7 @@ VERBS: Mapping[str, str] = {
     "refresh": "b2mount.cli.refresh",
     "reload": "b2mount.cli.reload",
     "recover": "b2mount.cli.recover",
+    "restore": "b2mount.cli.restore",
     "keys": "b2mount.cli.keys",
     "emulator": "b2mount.cli.emulator",
     "demo": "b2mount.cli.demo",

@@ -53,6 +53,7 @@ class Operation(enum.Enum):
     MAKE_BUCKET = "make a bucket"
     REMOVE_BUCKET = "remove a bucket"
     LIST_VERSIONS = "list versions"
+    RESTORE = "restore an earlier version"  # copies
 
 
 class LookUpBy(enum.Enum):
@@ -99,6 +100,7 @@ _RULES: dict[Operation, _Rule] = {
     Operation.MAKE_BUCKET: _Rule(Capability.WRITE_BUCKETS, NotPermitted, changes=True),
     Operation.REMOVE_BUCKET: _Rule(Capability.DELETE_BUCKETS, NotPermitted, changes=True),
     Operation.LIST_VERSIONS: _Rule(_LIST, AccessDenied),
+    Operation.RESTORE: _Rule(_WRITE | _READ | _LIST, NotPermitted, changes=True),
 }
 
 _OF_BUCKETS = (Operation.MAKE_BUCKET, Operation.REMOVE_BUCKET)

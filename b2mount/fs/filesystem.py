@@ -33,6 +33,7 @@ from b2mount.fs.locks import Locks
 from b2mount.fs.nodes import DirectoryNode, FileNode, Node
 from b2mount.fs.readdir import OpenDirectory, Readdir
 from b2mount.fs.renames import Renames
+from b2mount.fs.restore import Restore
 from b2mount.fs.stats import Stat, Stats
 from b2mount.fs.tree import NameMissing, Tree
 from b2mount.fs.world import World
@@ -75,6 +76,7 @@ class FileSystem:
         locks = Locks(world, self._commits)
         self._changes = Changes(world, tree, self._commits, locks)
         self._buckets = Buckets(world, tree)
+        self.restore = Restore(world, tree)
         self._renames = Renames(world, tree, self._commits, self._changes)
         self._readdir = Readdir(world, tree)
         contents = Contents(world.blocks, lambda: world.budget.reads_ahead)

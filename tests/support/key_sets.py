@@ -32,7 +32,7 @@ KEY_SETS: dict[str, tuple[str, ...]] = {
 }
 
 # Asked of buckets or of the past rather than of a file; tests/mount/test_manage_buckets.py has the first two.
-ELSEWHERE = (Operation.MAKE_BUCKET, Operation.REMOVE_BUCKET, Operation.LIST_VERSIONS)
+ELSEWHERE = (Operation.MAKE_BUCKET, Operation.REMOVE_BUCKET, Operation.LIST_VERSIONS, Operation.RESTORE)
 
 
 def grant_of(capabilities: tuple[str, ...], prefix: str = "") -> Grant:
