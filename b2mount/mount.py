@@ -203,6 +203,7 @@ class _Mount:
     ) -> list[Failure]:
         """Mount, serve until the end, flush; return what could not be sent."""
         nursery.start_soon(self._journal.uploader.run)
+        nursery.start_soon(mounted.conflicts.run)
         recent = RecentErrors()
         logging.getLogger("b2mount").addHandler(recent)
         reporter = Reporter(mounted, self._store, self._key, self._budget, recent)
@@ -232,7 +233,10 @@ class _Mount:
                 serving.cancel_scope.cancel()
         finally:
             pyfuse3.close(unmount=True)
-        return await self._flush(mounted)
+        failures = await self._flush(mounted)
+        if not self.left_at_once:
+            await mounted.conflicts.look_last()
+        return failures
 
     def _what_is_left(self) -> Left:
         ops = self._journal.queue.ops.values()

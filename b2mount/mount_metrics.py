@@ -235,6 +235,8 @@ def _trouble(facts: Facts) -> Iterator[Metric]:
         [((one["operation"],), one["seconds"]) for one in facts["failing"]],
         ("operation",),
     )
+    text = "Files overwritten here that somebody else had changed since."
+    yield _counter("conflicts", text, facts["conflict_count"])
     yield _family(
         CounterMetricFamily,
         "log_messages",

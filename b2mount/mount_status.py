@@ -68,6 +68,8 @@ class Reporter:
             "key": self._key.facts(),
             "pending": self._pending(),
             "failing": [asdict(incident) for incident in self._store.incidents.current()],
+            "conflicts": mounted.conflicts.rows(),
+            "conflict_count": mounted.conflicts.count,
             "cache": self._cache(),
             "open_files": mounted.fs.files.open_count,
             **_calls(totals),

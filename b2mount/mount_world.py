@@ -1,6 +1,7 @@
 """Put one mount together: the key's scope, the journal of earlier lives, the caches and the file system."""
 
 import contextlib
+import functools
 import logging
 import os
 import sqlite3
@@ -39,6 +40,7 @@ from b2mount.fs.nodes import FileNode, Nodes
 from b2mount.fs.overlay import Mark, Overlay
 from b2mount.fs.tree import Tree
 from b2mount.fs.world import World
+from b2mount.journal.conflicts import Conflicts
 from b2mount.journal.journal import Journal
 from b2mount.journal.label import Label
 from b2mount.journal.large import LargeFiles
@@ -77,6 +79,7 @@ class Mounted:
     journal: Journal
     scope: Scope
     state_dir: Path
+    conflicts: Conflicts
 
 
 async def find_scope(store: Store, grant: Grant, source: str | None) -> Scope:
@@ -279,8 +282,15 @@ def build(
     world.blocks.on_damaged = partial(_forget_pages, world, nursery)
     tree = Tree(world)
     holder.append(tree)
+    conflicts = Conflicts(store, scope.limit, server_ms=functools.partial(_server_ms, store))
     mounted = Mounted(
-        options, world, FileSystem(world, tree, str(control_path)), journal, scope, journal.directory
+        options,
+        world,
+        FileSystem(world, tree, str(control_path)),
+        journal,
+        scope,
+        journal.directory,
+        conflicts,
     )
     _start_journal(mounted, store, tree)
     return mounted
@@ -300,6 +310,7 @@ def _forget_pages(world: World, nursery: trio.Nursery, file_id: str) -> None:
 def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
     world, options = mounted.world, mounted.options
     overlay = world.overlay
+    mounted.journal.shows = functools.partial(_shown_id, world)
 
     def on_done(op: Op, version: FileVersion | None) -> None:
         tree.forget_head(op.bucket_id, op.name)
@@ -307,6 +318,7 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
             forget_history(world.listings, op.bucket_id, op.name)
         # What an earlier life sent may have been changed by others since: B2 tells.
         overlay.settle(op.bucket_id, op.name, doubtful=op.recovered)
+        mounted.conflicts.sent(op, version)
 
     def on_refused(op: Op, error: B2MountError) -> bool:
         if op.kind is Kind.PUT:
@@ -335,7 +347,7 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
         info_limits=limits,
         bypass_governance=options.bypass_governance,
         read_only=options.read_only,
-        skew_seconds=lambda: store.skew_seconds if isinstance(store, MountStore) else 0.0,
+        skew_seconds=lambda: _skew_seconds(store),
     )
     streams = Streams(
         store,
@@ -347,6 +359,7 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
             and bucket_id not in world.lock_buckets
         ),
     )
+    sender.made = mounted.conflicts.made
     left = mounted.journal.start(
         sender.send,
         settle=options.settle,
@@ -369,6 +382,27 @@ def forget_history(listings: Listings, bucket_id: str, name: str) -> None:
     history = View(None).bucket_id(bucket_id)
     listings.forget_one(history, name[: name.rfind("/") + 1])
     listings.forget_one(history, f"{name}{END_OF_NAME}/")
+
+
+def _skew_seconds(store: Store) -> float:
+    return store.skew_seconds if isinstance(store, MountStore) else 0.0
+
+
+def _server_ms(store: Store) -> int:
+    return int((time.time() + _skew_seconds(store)) * 1000)
+
+
+def _shown_id(world: World, bucket_id: str, name: str) -> str | None:
+    """Return the id of the version that B2 shows at *name* as far as is known, "" for none, else None."""
+    fact = world.overlay.get(bucket_id, name)
+    if fact is not None:
+        return fact.file_id if isinstance(fact, FileVersion) else ""
+    cut = name.rfind("/") + 1
+    listing = world.listings.last_known(bucket_id, name[:cut])
+    if listing is None:
+        return None
+    row = listing.get(name[cut:])
+    return row.file_id if row is not None else "" if listing.knows(name[cut:]) else None
 
 
 def _show_unsent(overlay: Overlay, op: Op) -> None:

@@ -17,6 +17,7 @@ from b2mount.core.scope import Place, place
 from b2mount.fs.nodes import DirectoryNode, FileNode
 from b2mount.fs.world import World
 from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft
+from b2mount.journal.journal import base_id
 from b2mount.journal.ops import Op, State
 from b2mount.store.store import FileVersion
 
@@ -66,7 +67,8 @@ class Commits:
             if node.gone:  # unlinked meanwhile
                 world.journal.discard(draft)
                 return
-            world.journal.put(node.bucket_id, node.name, draft)
+            over = base_id(draft, node.name)
+            world.journal.put(node.bucket_id, node.name, draft, over=over)
             world.overlay.set(node.bucket_id, node.name, draft)
             await world.journal.commit()
 
@@ -164,7 +166,7 @@ class Commits:
         demand_changeable(node)
         draft = journal.new_draft(attributes, base=content, content_type=content.content_type, keep=keep)
         node.content = draft
-        journal.put(node.bucket_id, node.name, draft)
+        journal.put(node.bucket_id, node.name, draft, over=base_id(draft, node.name))
         self._world.overlay.set(node.bucket_id, node.name, draft)
 
     def _check_size(self, node: FileNode, attributes: Attributes, keep: Mapping[str, str]) -> None:

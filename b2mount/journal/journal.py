@@ -12,7 +12,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import trio
@@ -60,6 +60,8 @@ class Journal:
         self._garbage: list[Spool] = []
         self._gone: set[tuple[str, str]] = set()
         self._may_show: set[tuple[str, str]] = set()  # names at which B2 may show what listings do not tell
+        # Which version a name shows in B2 as far as is known: its id, "" for none, None where it is not.
+        self.shows: Callable[[str, str], str | None] = lambda _bucket_id, _name: None
         self.uploader: Uploader  # set by `start`
         self.streams: Streams
 
@@ -118,6 +120,7 @@ class Journal:
         self._restore_large(larges, {op.id: op.draft for op in left if op.draft is not None})
         self.queue.restore(left)
         for op in left:
+            op.over = base_id(op.draft, op.name) if op.draft is not None else None
             self.uploader.submit(op)
             self.uploader.hurry(op)
         if left:
@@ -148,6 +151,9 @@ class Journal:
             self._may_show.add(op.key)  # until the listings tell of it
         else:
             self._may_show.discard(op.key)
+        following = self.queue.chain(*op.key)
+        if following:
+            following[0].over = version.file_id if version is not None else ""
         on_done(op, version)
 
     def may_show(self, bucket_id: str, name: str) -> None:
@@ -223,15 +229,28 @@ class Journal:
 
     # --- changes of names --------------------------------------------------------------------------------
 
-    def put(self, bucket_id: str, name: str, draft: Draft, *, after: Iterable[Op] = ()) -> Op:
-        """Promise that *name* will hold *draft*, which is frozen from now on."""
+    def put(
+        self,
+        bucket_id: str,
+        name: str,
+        draft: Draft,
+        *,
+        after: Iterable[Op] = (),
+        over: str | None = None,
+    ) -> Op:
+        """Promise that *name* will hold *draft*, which is frozen from now on.
+
+        *over* is the id of the version that the change began with, where that is known to be the name's.
+        """
         draft.settle_mtime()
         draft.frozen = True
         self.streams.close(draft)
         op = Op(draft.id, Kind.PUT, bucket_id, name, draft=draft)
         op.promised_ms = time.time_ns() // 1_000_000
         op.after = {other.id for other in after}
+        chain = self.queue.chain(bucket_id, name)
         heirs = self._supersede(bucket_id, name, op, sparing=draft.resolve_base())
+        op.over = self._over(chain, bucket_id, name, over)
         self.queue.add(op)
         self._inherit(op, heirs)
         if draft.extents.dirty_bytes:
@@ -251,7 +270,9 @@ class Journal:
         op = Op(next(self._ids), Kind.HIDE, bucket_id, name)
         op.promised_ms = time.time_ns() // 1_000_000
         op.after = {other.id for other in after}
+        chain = self.queue.chain(bucket_id, name)
         self._supersede(bucket_id, name, op, sparing=None)
+        op.over = self._over(chain, bucket_id, name, None)
         exists = exists or op.key in self._may_show
         self._may_show.discard(op.key)
         if not exists and self.queue.tail(bucket_id, name) is None:
@@ -280,6 +301,7 @@ class Journal:
         if any(op in self.queue.waited_for(other) for other in there):
             return False
         heirs = self._supersede(bucket_id, name, op, sparing=None)
+        op.over = self._over(there, bucket_id, name, None)
         self.queue.move(op, bucket_id, name)
         self._inherit(op, heirs)
         op.order = next(self._ids)
@@ -313,6 +335,18 @@ class Journal:
             if tail.draft is not None:
                 self._garbage.append(tail.draft.spool)
         return [heir for heir in heirs if heir.state is State.QUEUED]
+
+    def _over(self, chain: tuple[Op, ...], bucket_id: str, name: str, known: str | None) -> str | None:
+        """Say which version B2 shows at *name* before an operation that is to be queued is sent.
+
+        *chain* is what was queued for the name before the operation took the place of some of it.
+        """
+        left = len(self.queue.chain(bucket_id, name))
+        if left < len(chain):  # what was begun before may have reached B2, and would lie between
+            return None if any(dropped.sent_before for dropped in chain[left:]) else chain[left].over
+        if left:
+            return None  # told once what it waits for is done
+        return known if known is not None else self.shows(bucket_id, name)
 
     def _inherit(self, op: Op, heirs: Iterable[Op]) -> None:
         """Have those that were to come after what *op* took the place of come after *op*.
@@ -378,6 +412,12 @@ class Journal:
             if op.draft is not None:
                 op.draft.spool.close()
         os.close(self._lock_fd)
+
+
+def base_id(draft: Draft, name: str) -> str | None:
+    """Return the id of the version that *draft* changes; None where that is not one of *name*."""
+    base = draft.resolve_base()
+    return base.file_id if isinstance(base, FileVersion) and base.name == name else None
 
 
 def _lock(directory: Path) -> int:

@@ -48,6 +48,7 @@ class Op:
         "kind",
         "name",
         "order",
+        "over",
         "promised_ms",
         "recovered",
         "refused",
@@ -68,6 +69,7 @@ class Op:
         self.after: set[int] = set()  # ids that must be done first, besides those of the same name
         self.due = 0.0  # trio's clock, seconds
         self.state = State.QUEUED
+        self.over: str | None = None  # id of the version that the name held; "": none; None: not known
         self.attempts = 0
         self.error: B2MountError | None = None  # of the last attempt
         self.failed_for_good = False  # B2 refused: waiting for a person, tried again now and then

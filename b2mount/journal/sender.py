@@ -61,6 +61,7 @@ class Sender:
         self._info_limits = info_limits
         self._read_only = read_only
         self._skew_seconds = skew_seconds
+        self.made: Callable[[FileVersion], None] = lambda _version: None  # told of versions on the way
 
     async def send(self, op: Op) -> FileVersion | None:
         """Carry out *op*; return the version that a put made. Raises B2MountError; it may be sent again."""
@@ -195,6 +196,7 @@ class Sender:
         """Give content that B2 has the name and attributes of the draft; return the version that has them."""
         version = interim.version
         assert version is not None
+        self.made(version)
         if not self._store.grant.has(Capability.READ_FILES):  # what copying needs
             self._large.forget(interim)
             draft.interim = None

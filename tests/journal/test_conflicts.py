@@ -1,0 +1,113 @@
+"""Lost updates: what is judged to be one, and how few calls find them."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2mount.core.grant import Capability
+from b2mount.journal.conflicts import Conflicts, Finding, Step, judge
+from b2mount.journal.drafts import Draft
+from b2mount.journal.ops import Kind, Op
+from b2mount.store.store import Action, FileVersion, Page, Store
+
+NOW = 1_000_000
+
+
+def version(file_id: str, at: int = NOW, action: Action = Action.UPLOAD, name: str = "f") -> FileVersion:
+    return FileVersion(name, file_id, 1, at, action)
+
+
+OURS, BASE, THEIRS = version("ours"), version("base", 1000), version("theirs", 2000)
+HIDDEN, BEGUN = version("hide", 2000, Action.HIDE), version("begun", 3000, Action.START)
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([OURS, BASE], None),
+        ([OURS], None),  # what was there is gone: a lifecycle rule, a person
+        ([], None),
+        ([BASE], None),  # ours is gone
+        ([OURS, BEGUN, BASE], None),
+        ([OURS, THEIRS, BASE], Finding("changed", THEIRS)),
+        ([OURS, HIDDEN, BASE], Finding("removed", HIDDEN)),
+        ([version("later", NOW + 1), OURS, BASE], None),  # somebody who saw ours
+        ([version("meanwhile", 500_000), OURS, BASE], Finding("newer", version("meanwhile", 500_000))),
+        ([version("own-later", 500_000), OURS, version("own")], None),
+    ],
+)
+def test_right_under_ours_must_lie_what_we_knew(rows: Sequence[FileVersion], found: Finding | None) -> None:
+    assert judge(rows, Step(OURS, "base", NOW), lambda one: one.startswith("own")) == found
+
+
+class Shelf:
+    """A store that lists versions and counts how often."""
+
+    def __init__(self, rows: Sequence[FileVersion]) -> None:
+        self.rows = sorted(rows, key=lambda row: (row.name, -row.uploaded_ms))
+        self.calls = 0
+
+    @property
+    def grant(self) -> Any:
+        class Listing:
+            def has(self, *_: Capability) -> bool:
+                return True
+
+        return Listing()
+
+    async def list_versions(
+        self, bucket_id: str, prefix: str, *, start: str, delimiter: str, limit: int
+    ) -> Page:
+        self.calls += 1
+        inside = [row for row in self.rows if row.name.startswith(prefix) and row.name >= start]
+        shown = [row for row in inside if delimiter not in row.name[len(prefix) :]]
+        return Page(shown[:limit], shown[limit].name if len(shown) > limit else None)
+
+
+def overwrite(conflicts: Conflicts, name: str, made: FileVersion, over: str) -> None:
+    op = Op(1, Kind.PUT, "bucket", name, draft=cast(Draft, None))
+    op.over = over
+    conflicts.sent(op, made)
+
+
+async def test_what_was_overwritten_in_a_directory_is_found_by_one_call() -> None:
+    names = [f"d/{number:03d}" for number in range(300)]
+    rows = [version(f"ours{name}", NOW, name=name) for name in names]
+    rows += [version(f"base{name}", 1000, name=name) for name in names]
+    rows += [version("theirs", 2000, name="d/123")]
+    shelf = Shelf(rows)
+    conflicts = Conflicts(cast(Store, shelf), "", server_ms=lambda: NOW)
+    for name in names:
+        overwrite(conflicts, name, version(f"ours{name}", NOW, name=name), f"base{name}")
+    await conflicts.look()
+    assert shelf.calls == 1
+    assert [(row["name"], row["kind"], row["theirs"]) for row in conflicts.rows()] == [
+        ("d/123", "changed", "theirs")
+    ]
+    await conflicts.look()
+    assert shelf.calls == 1
+
+
+@given(st.sets(st.sampled_from(["a", "b/c", "b/d", "b/e/f", "g/h"]), min_size=1), st.booleans())
+async def test_each_conflict_is_found_once_wherever_it_lies(names: set[str], lost: bool) -> None:
+    rows = []
+    for name in ["a", "b/c", "b/d", "b/e/f", "g/h"]:
+        rows += [version(f"ours{name}", NOW, name=name), version(f"base{name}", 1000, name=name)]
+        rows += [version(f"theirs{name}", 2000, name=name)] if lost else []
+    conflicts = Conflicts(cast(Store, Shelf(rows)), "", server_ms=lambda: NOW)
+    for name in names:
+        overwrite(conflicts, name, version(f"ours{name}", NOW, name=name), f"base{name}")
+    await conflicts.look()
+    await conflicts.look()
+    assert sorted(row["name"] for row in conflicts.rows()) == (sorted(names) if lost else [])
+
+
+async def test_new_files_cost_no_call() -> None:
+    shelf = Shelf([])
+    conflicts = Conflicts(cast(Store, shelf), "", server_ms=lambda: NOW)
+    overwrite(conflicts, "new", OURS, "")
+    await conflicts.look()
+    assert shelf.calls == 0
