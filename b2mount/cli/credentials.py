@@ -65,7 +65,7 @@ def find_credentials(search: Search) -> Credentials:
     if search.profile is not None:
         path = find_profile(search.environ, search.home, search.system_profiles, search.profile)
         profile = read_profile(path)
-        if (told := _of_profile(profile)) is not None:
+        if (told := read_key_file(profile)) is not None:
             return told
     found = _find_systemd(search.environ) or _pick_environment(from_environment)
     return found or _find_default(search, profile)
@@ -75,7 +75,7 @@ def _find_default(search: Search, named: Profile | None) -> Credentials:
     """Take the key of the profile `default`, unless another profile was named. Raises Failure."""
     paths = profile_paths(search.environ, search.home, search.system_profiles, DEFAULT_PROFILE)
     for path in paths if named is None else ():
-        if exists(path) and (told := _of_profile(read_profile(path))) is not None:
+        if exists(path) and (told := read_key_file(read_profile(path))) is not None:
             return told
     raise Failure(
         "no credentials found" if named is None else f"{named.path} names no key, and there is no other",
@@ -86,8 +86,8 @@ def _find_default(search: Search, named: Profile | None) -> Credentials:
     )
 
 
-def _of_profile(profile: Profile) -> Credentials | None:
-    """Return the key that a profile holds or names a file for."""
+def read_key_file(profile: Profile) -> Credentials | None:
+    """Return the key that a profile holds or names a file for, or None. Raises Failure."""
     if profile.credentials is not None:
         return _read_file(profile.credentials, f"file {profile.credentials}, named by {profile.path}")
     if not profile.has_key:

@@ -20,6 +20,7 @@ VERBS: Mapping[str, str] = {
     "recover": "b2mount.cli.recover",
     "restore": "b2mount.cli.restore",
     "keys": "b2mount.cli.keys",
+    "config": "b2mount.cli.config",
     "emulator": "b2mount.cli.emulator",
     "demo": "b2mount.cli.demo",
 }

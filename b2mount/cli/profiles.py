@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from b2mount.cli import units
 from b2mount.cli.mount_words import SECRETS, SWITCHES, VALUES, UnknownWord, parse_o
 from b2mount.cli.report import Exit, Failure
 
@@ -27,14 +28,14 @@ OWN_NAMES = ("source", "mountpoint", *KEY_NAMES, "options")  # besides the optio
 SWITCH_NAMES = tuple(dict.fromkeys(name for name, (field, _) in SWITCHES.items() if name == field))
 VALUE_NAMES = tuple(name for name in VALUES if name != "profile")
 ALL_NAMES = (*OWN_NAMES, *VALUE_NAMES, *SWITCH_NAMES)
-NUMBERS_TOO = frozenset(
-    {"cache_size", "memory_size", "listing_ttl", "io_timeout", "settle", "uploads", "downloads", "uid", "gid"}
-)  # for the rest a number would be a slip: 022 is not octal in TOML, and there is no file 5
+COUNTED = (units.parse_size, units.parse_duration, units.parse_count, units.parse_uid, units.parse_gid)
+# For the rest a number would be a slip: 022 is not octal in TOML, and there is no file 5.
+NUMBERS_TOO = frozenset(name for name, read in VALUES.items() if read in COUNTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What one file says. The secret is in `key` alone, and `repr` does not show it."""
+    """What one file says. The secret is in `key` and `written`, which `repr` does not show."""
 
     path: Path
     source: str | None = None
@@ -42,6 +43,7 @@ class Profile:
     key_id: str | None = None
     key: str | None = field(default=None, repr=False)
     said: Mapping[str, Any] = field(default_factory=dict)  # as mount_words.parse_o gives it
+    written: Mapping[str, Any] = field(default_factory=dict, repr=False)  # by name, as it stands in the file
 
     @property
     def credentials(self) -> Path | None:
@@ -142,6 +144,7 @@ class _Reader:
             self.path,
             mountpoint=None if mountpoint is None else self._path("mountpoint", mountpoint),
             said={**words, **said},
+            written={name.replace("-", "_"): value for name, value in table.items()},
             **own,
         )
 
