@@ -164,6 +164,15 @@ async def test_looking_into_one_directory_of_a_vast_bucket_costs_one_small_call(
     assert told.store.rows == [100]
 
 
+async def test_looking_into_a_few_vast_directories_costs_little_more_than_one_call_each() -> None:
+    """Where the guess that it is a walk is wrong, each wrong guess is one page of the smallest price."""
+    told = Told({f"p/d{d:02}/{f:05}": b"x" for d in range(12) for f in range(1500)})
+    for number in range(12):
+        await told.get(f"p/d{number:02}/")
+    assert told.class_c <= 12 + 3, told.store.rows
+    assert max(told.store.rows) <= 1000
+
+
 async def test_a_single_name_of_a_vast_directory_is_asked_for_by_itself() -> None:
     told = Told({f"{number:05}": b"x" for number in range(20_000)} | {"15000-": b"x", "15000/in": b"x"})
     for number in (19_999, 15_000, 500):
