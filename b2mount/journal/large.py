@@ -57,6 +57,7 @@ class LargeFiles:
                     await self._send_parts(large, body_of, None)
                     assert large.file_id is not None
                     sha1s = [part.sha1 or "" for part in large.parts]
+                    await self._commit(large)  # a key that may not ask goes by what is written here
                     finished = await self._store.finish_large(large.file_id, sha1s)
             except BaseException:
                 large.looked = False
@@ -80,13 +81,26 @@ class LargeFiles:
                 raise
 
     async def abandon(self, large: LargeFile) -> None:
-        """Stop sending a file that is of no use, and have B2 keep nothing of it."""
+        """Stop sending a file that nothing in the journal needs any more, and have B2 keep nothing of it."""
         large.dropped = True
         large.tell()
+        try:
+            await self._database.commit()  # else a crash would find what needs it, and not the file
+        except B2MountError as exc:
+            log.info("%s: %s is removed by the next mount: %s", large.name, large.file_id, exc)
+            return
         await self.cancel(large)
 
     async def cancel(self, large: LargeFile) -> bool:
         """Have B2 keep nothing of a file; False where that fails: then the next mount tries again."""
+        if not await self.remove(large):
+            return False
+        self._database.forget_large(large)
+        await self._commit(large)
+        return True
+
+    async def remove(self, large: LargeFile) -> bool:
+        """Remove a file from B2, but not from the journal; False where that fails."""
         async with large.lock:
             try:
                 await self._remove(large)
@@ -94,8 +108,6 @@ class LargeFiles:
                 what = "large file" if large.version is not None else "unfinished large file"
                 log.warning("%s: %s %s is left in B2 for now: %s", large.name, what, large.file_id, exc)
                 return False
-        self._database.forget_large(large)
-        await self._commit(large)
         return True
 
     def forget(self, large: LargeFile) -> None:
@@ -104,8 +116,9 @@ class LargeFiles:
 
     async def _remove(self, large: LargeFile) -> None:
         if large.version is not None:
-            if self._store.grant.has(Capability.DELETE_FILES):
+            if not large.removed and self._store.grant.has(Capability.DELETE_FILES):
                 await self._store.delete_version(large.name, large.version.file_id)
+                large.removed = True
             return
         if large.file_id is None and large.doubtful:
             await self._adopt(large)

@@ -213,9 +213,11 @@ class Sender:
                 self._large.forget(interim)
                 draft.interim = None
             raise
-        if await self._large.cancel(interim):
-            draft.interim = None  # else it is tried once more when the operation is done
-        return corrected
+        if version.name != op.name and self._store.grant.has(Capability.LIST_FILES):
+            await self._large.remove(
+                interim
+            )  # before the removal queued for that name: it leaves no mark then
+        return corrected  # the interim version goes when the journal needs it no more
 
     async def _copy_whole(
         self, op: Op, draft: Draft, version: FileVersion, info: Mapping[str, str]

@@ -53,6 +53,7 @@ class LargeFile:
         "name",
         "parts",
         "queued",
+        "removed",
         "source_id",
         "streamed",
         "total",
@@ -88,6 +89,7 @@ class LargeFile:
         self.queued = 0  # parts given to who sends them
         self.total: RunningSum | None = None  # of uploads alone; None: not taken, or not right any more
         self.version: FileVersion | None = None  # what B2 made of it
+        self.removed = False  # that version is deleted again
         self.dropped = False
         self.lock = trio.Lock()  # held by who sends parts
         self.changed = trio.Event()  # renewed each time there is news for who sends

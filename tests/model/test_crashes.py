@@ -121,15 +121,21 @@ def try_all(server: Emulator, base: Path, variant: Variant, steps: range) -> Non
                 raise AssertionError(f"died at step {die_at}, and no mount since: {exc}") from exc
 
 
-@pytest.mark.parametrize("first", [3, 8])
-def test_a_mount_that_dies_at_some_steps_loses_nothing(server: Emulator, tmp_path: Path, first: int) -> None:
-    options = ("--settle", "0") if first == 3 else ("--settle", "0.05", "--hard-delete")
+QUICK = ("--settle", "0")
+HARD = ("--settle", "0.05", "--hard-delete")
+STREAMING = ("--settle", "0", "--spool-size", "300K")  # less than the files: parts go while they are written
+
+
+@pytest.mark.parametrize(("first", "options"), [(3, QUICK), (8, HARD), (12, STREAMING)])
+def test_a_mount_that_dies_at_some_steps_loses_nothing(
+    server: Emulator, tmp_path: Path, first: int, options: tuple[str, ...]
+) -> None:
     try_all(server, tmp_path, Variant("t/", options), range(first, 1000, 29))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("options", [("--settle", "0"), ("--settle", "0.05", "--hard-delete"), ()])
+@pytest.mark.parametrize("options", [QUICK, HARD, (), STREAMING])
 def test_a_mount_that_dies_at_any_step_loses_nothing(
     server: Emulator, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
