@@ -142,6 +142,10 @@ class Journal:
         for draft in drafts.values():
             draft.count()
 
+    def abandon(self, large: LargeFile) -> None:
+        """Have B2 keep nothing of a large file that no draft is sent as any more."""
+        self.uploader.abandon(large)
+
     def new_id(self) -> int:
         """Return a number that nothing in the journal has yet."""
         return next(self._ids)

@@ -62,6 +62,8 @@ class Books(Protocol):
 
     def new_id(self) -> int: ...
 
+    def abandon(self, large: LargeFile) -> None: ...
+
 
 class Streams:
     """All drafts that are sent while they are written. `run` is the owner of the tasks."""
@@ -86,13 +88,13 @@ class Streams:
         self._queue = books.queue
         self._room = books.room
         self._new_id = books.new_id
+        self._abandon = books.abandon
         self._eager = eager
         limit = books.room.limit
         self._largest_part = limit // SHARES if limit is not None else Limits().maximum_part
         self.begin_at = BEGIN_AT if limit is None else min(BEGIN_AT, limit // 4)
         self._wanted: dict[int, tuple[Draft, Where]] = {}
         self._active: dict[int, Draft] = {}
-        self._dropped: list[LargeFile] = []  # to be cancelled
         self._punching = trio.Lock()
         self._wake = trio.Event()
         self._punches = True  # as far as is known, the disk takes back parts of files
@@ -134,10 +136,7 @@ class Streams:
         large, draft.large = draft.large, None
         draft.stream_at = draft.extents.dirty_bytes + self.begin_at
         if large is not None:
-            large.dropped = True
-            large.tell()
-            self._dropped.append(large)
-            self._wake.set()
+            self._abandon(large)
 
     # --- beginning ---------------------------------------------------------------------------------------
 
@@ -191,8 +190,6 @@ class Streams:
                         large = self._begun(draft, where)
                         self._active[draft.id] = draft
                         nursery.start_soon(self._stream, draft, large)
-                while self._dropped:
-                    nursery.start_soon(self._large.abandon, self._dropped.pop())
                 await self._wake.wait()
 
     async def _stream(self, draft: Draft, large: LargeFile) -> None:
