@@ -23,6 +23,8 @@ RECENT = 16  # reads of a handle after which a stream that had none of them is t
 DENSE_FILE = 256 * MIB  # the largest file that random readers may get whole
 DENSE_SHARE = 32  # they do once they have touched this part of its blocks,
 DENSE_LEAST = 8  # and so many of them
+SURE_STEPS = 3  # of one length in a row make a stride
+MOST_STEPS = 16  # fetched ahead
 FULL_SPEED = 600e6  # bytes a second that reading ahead aims for: more than one mount can hand out over TLS
 STREAMS = 4  # followed at a time; a guess
 _MOST_BEYOND = 16  # ranges remembered beyond a head: more than the 12 reads that Linux has in the background
@@ -171,6 +173,41 @@ class RandomReads:
         self._enough = 0
         self._touched.clear()
         return True
+
+
+class Strides:
+    """Reads at even distances, as of the records or columns of a file: where the next ones will be."""
+
+    __slots__ = ("_end", "_start", "_step", "_steps", "_told", "_vast")
+
+    def __init__(self, *, vast: int = MIB) -> None:
+        """Take reads that are less than *vast* bytes apart for reads of one place."""
+        self._vast = vast
+        self._start = self._end = 0  # of the place that is being read
+        self._step = 0  # from the place before to this one
+        self._steps = 0  # in a row that were of this length
+        self._told = 0  # places that begin before this were told
+
+    def on_read(self, start: int, end: int) -> list[Window]:
+        """Take note of a read; return the places, as far as not told yet, that the next ones will be at.
+
+        Told after the third step of one length, and more with each that follows.
+        """
+        if abs(start - self._end) < self._vast:
+            self._end = max(self._end, end)
+            return []
+        length, step = self._end - self._start, start - self._start
+        self._steps = self._steps + 1 if step == self._step else 1
+        if self._steps == 1:
+            self._told = 0
+        self._start, self._end, self._step = start, end, step
+        if self._steps < SURE_STEPS or step <= length:
+            return []
+        count = min(2 ** (self._steps - SURE_STEPS + 1), MOST_STEPS)
+        places = [start + number * step for number in range(1, count + 1)]
+        new = [Window(place, place + length) for place in places if place >= self._told]
+        self._told = places[-1] + 1
+        return new
 
 
 def flight_bytes(distance: int, largest: int) -> int:

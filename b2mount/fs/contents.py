@@ -1,10 +1,11 @@
 """The bytes of a file as a reader sees them: from memory, from the spool, from B2."""
 
+from collections import Counter
 from collections.abc import Callable
 
 from b2mount.cache.blocks import Blocks
 from b2mount.cache.flights import Flight
-from b2mount.core.windows import BLOCK, FLIGHT, MIB, RandomReads, ReadAhead, requests_wanted
+from b2mount.core.windows import BLOCK, FLIGHT, MIB, RandomReads, ReadAhead, Strides, requests_wanted
 from b2mount.fs.nodes import Content
 from b2mount.journal.drafts import Draft, local_segments
 from b2mount.store.store import FileVersion
@@ -16,12 +17,13 @@ REQUESTS_A_READER = 20  # at once; 25 MB/s each on a far network is as much as o
 class Reads:
     """What one handle has read of one version, and up to where it is fetched ahead."""
 
-    __slots__ = ("ahead", "fetched_to", "file_id", "flights", "scattered")
+    __slots__ = ("ahead", "fetched_to", "file_id", "flights", "scattered", "strides")
 
     def __init__(self, version: FileVersion) -> None:
         self.file_id = version.file_id
         self.ahead = ReadAhead(version.size, block=BLOCK)
         self.scattered = RandomReads(version.size, block=BLOCK)
+        self.strides = Strides()
         self.flights: list[Flight] = []  # sent ahead for this handle
         self.fetched_to = 0  # bytes before this, from the last read on, were asked for; 0: nothing ahead
 
@@ -32,7 +34,7 @@ class Contents:
     def __init__(self, blocks: Blocks, may_fetch_ahead: Callable[[], bool] = lambda: True) -> None:
         self._blocks = blocks
         self._may_fetch_ahead = may_fetch_ahead  # whether what nobody asked for yet is worth its price
-        self._streams = 0  # handles that are read ahead of
+        self._streams: Counter[str] = Counter()  # handles that are read ahead of, by version
 
     def read_now(self, content: Content, start: int, end: int) -> bytes | memoryview | None:
         """Return bytes [start, end) where that needs no call, else None; *end* is clipped to the size."""
@@ -89,6 +91,9 @@ class Contents:
         window = reads.ahead.on_read(start, size)
         if not self._may_fetch_ahead():
             return
+        for place in reads.strides.on_read(start, start + size):
+            if place.end <= version.size and place.end - place.start <= FLIGHT:
+                self._blocks.prefetch(version, place.start, place.end, FLIGHT)
         if window.end <= start + size:
             if start + size < version.size and reads.scattered.is_dense_with(start):
                 self._blocks.prefetch(version, 0, version.size, FLIGHT)
@@ -96,9 +101,9 @@ class Contents:
         if window.end <= reads.fetched_to <= window.end + FLIGHT:
             return
         if not reads.fetched_to:
-            self._streams += 1
-        budget = self._blocks.memory_size * AHEAD_SHARE[0] // AHEAD_SHARE[1] // max(self._streams, 1)
-        most = min(REQUESTS_A_READER, max(self._blocks.ahead_requests // max(self._streams, 1), 1))
+            self._streams[version.file_id] += 1
+        budget = self._blocks.memory_size * AHEAD_SHARE[0] // AHEAD_SHARE[1] // max(len(self._streams), 1)
+        most = min(REQUESTS_A_READER, max(self._blocks.ahead_requests // max(len(self._streams), 1), 1))
         largest = min(max(budget // REQUESTS_A_READER // MIB * MIB, MIB), FLIGHT)
         requests = requests_wanted(self._blocks.request_speed, most)
         end = min(window.end, start + max(min(budget, (requests + 1) * largest), size))
@@ -120,7 +125,9 @@ class Contents:
     def end_reads(self, reads: Reads) -> None:
         """Take note that a handle reads no more."""
         if reads.fetched_to:
-            self._streams -= 1
+            self._streams[reads.file_id] -= 1
+            if not self._streams[reads.file_id]:
+                del self._streams[reads.file_id]
         for flight in reads.flights:
             self._blocks.cancel(flight)
 

@@ -18,6 +18,7 @@ from b2mount.core.windows import (
     MIB,
     RandomReads,
     ReadAhead,
+    Strides,
     Window,
     flight_bytes,
     requests_wanted,
@@ -254,3 +255,30 @@ def test_what_lies_ahead_of_a_stream_left_long_ago_is_not_wanted_any_more() -> N
         reader.on_read(at, MIB)
     assert not reader.may_come_to(20 * MIB, 28 * MIB)
     assert reader.may_come_to(5 * GIB + 30 * MIB, 5 * GIB + 38 * MIB)
+
+
+@given(st.integers(0, GIB), st.integers(1, 200), st.integers(2, 64), st.integers(1, 8))
+def test_reads_at_even_distances_are_told_ahead_each_once(
+    begin: int, count: int, step_mebibytes: int, pieces: int
+) -> None:
+    length, step = pieces * BLOCK, step_mebibytes * MIB
+    strides = Strides()
+    told: list[Window] = []
+    for number in range(count):
+        for piece in range(pieces):
+            at = begin + number * step + piece * BLOCK
+            told += strides.on_read(at, at + BLOCK)
+    assert len(set(told)) == len(told)
+    right = {Window(begin + n * step, begin + n * step + length) for n in range(count + 16)}
+    assert [window for window in told if window not in right] == []
+    assert not told or count > 3
+    assert count < 10 or len(told) > count // 2
+
+
+@given(st.lists(st.integers(0, 2**40), max_size=60, unique=True))
+def test_reads_at_uneven_distances_tell_little_ahead(places: list[int]) -> None:
+    strides = Strides()
+    told = [window for place in places for window in strides.on_read(place, place + PAGE)]
+    steps = [later - earlier for earlier, later in pairwise([0, *places])]
+    even = sum(later == earlier for earlier, later in pairwise(steps))
+    assert len(told) <= 16 * even
