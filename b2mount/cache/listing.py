@@ -151,6 +151,7 @@ class Listing:
         "prefix",
         "probed",
         "probes",
+        "seeded",
         "started",
         "told",
     )
@@ -160,6 +161,7 @@ class Listing:
         self.directory = directory
         self.prefix = prefix  # longer than the directory where the key's prefix ends within a component
         self.started = self.began = started
+        self.seeded = False  # told by nobody: made up for a directory that appeared here
         self.chunks: list[Chunk] = []
         self._firsts: list[int] = []  # the first places of the chunks
         self.told = 0  # places of what pages brought

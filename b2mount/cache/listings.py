@@ -244,11 +244,12 @@ class Listings:
     ) -> None:
         """Take note of an own change: *name* (a directory ends in `/`) holds *version*, or nothing, *since*.
 
-        A listing that was begun later tells of it, and maybe of what others did after it.
+        A listing that was begun later tells of it, and maybe of what others did after it; one that was made
+        up here tells of nothing that B2 has.
         """
         directory = parent_of(name) or ""
         listing = self._cache.get((bucket_id, directory))
-        if listing is None or listing.started > since:
+        if listing is None or (listing.started > since and not listing.seeded):
             return
         key = name[len(directory) :]
         if key == PLACEHOLDER and (version is None or version.size == 0):
@@ -263,7 +264,7 @@ class Listings:
     def seed_empty(self, bucket_id: str, directory: str) -> None:
         """Take note that a directory made here just now holds nothing in B2."""
         listing = Listing(directory, directory, trio.current_time())
-        listing.complete = True
+        listing.complete = listing.seeded = True
         self._cache[bucket_id, directory] = listing
 
     def forget(self, bucket_id: str, directory: str) -> None:
