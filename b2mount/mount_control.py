@@ -25,6 +25,7 @@ from b2mount.mount_world import Mounted
 log = logging.getLogger("b2mount.control")
 
 LONGEST_REQUEST = 1 << 20  # bytes
+GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 PROGRESS_EVERY = 0.2  # seconds between two lines of progress
 
 Answer = dict[str, Any]
@@ -82,13 +83,14 @@ class ControlServer:
                     buffer += chunk
                 request = json.loads(buffer.split(b"\n", 1)[0])
                 await self._answer(request, stream)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # whoever asked has gone
             except Exception as exc:
+                if _has_gone(exc):
+                    return  # whoever asked is not there any more
                 if not isinstance(exc, (B2MountError, ValueError)):
                     log.exception("a control request failed")
                 error, _, hint = (str(exc) or type(exc).__name__).partition("\n")
-                await _send(stream, {"done": True, "error": error, "hint": hint.replace("\n", "; ")})
+                with contextlib.suppress(*GONE):
+                    await _send(stream, {"done": True, "error": error, "hint": hint.replace("\n", "; ")})
 
     async def _answer(self, request: Answer, stream: trio.SocketStream) -> None:
         handlers: dict[str, Callable[[Answer, trio.SocketStream], Awaitable[None]]] = {
@@ -127,12 +129,17 @@ class ControlServer:
             shown = [_step(step) for step in steps] if dry else []
             send.send_nowait({"files": begun[0], "bytes": begun[1], "steps": shown})
 
-        async def forward() -> None:
-            async for answer in receive:
-                await _send(stream, answer)
-
         refused: B2MountError | None = None
+        outcome: tuple[int, int, list[Failure]] | None = None
         async with trio.open_nursery() as nursery:
+
+            async def forward() -> None:
+                try:
+                    async for answer in receive:
+                        await _send(stream, answer)
+                except GONE:
+                    nursery.cancel_scope.cancel()  # whoever asked has gone: what is begun goes on alone
+
             nursery.start_soon(forward)
             with send:
                 try:
@@ -141,9 +148,10 @@ class ControlServer:
                     refused = exc
         if refused is not None:
             raise refused
-        restored, removed, failures = outcome
-        told = [{"name": failure.name, "error": str(failure.error)} for failure in failures]
-        await _send(stream, {"done": True, "restored": restored, "removed": removed, "failed": told})
+        if outcome is not None:
+            restored, removed, failures = outcome
+            told = [{"name": failure.name, "error": str(failure.error)} for failure in failures]
+            await _send(stream, {"done": True, "restored": restored, "removed": removed, "failed": told})
 
     async def _answer_reload(self, request: Answer, stream: trio.SocketStream) -> None:
         await _send(stream, {"done": True, **await self._key.reload()})
@@ -222,6 +230,13 @@ def _short(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{directory}/{path.name}"
     finally:
         os.close(directory)
+
+
+def _has_gone(error: BaseException) -> bool:
+    """Say whether an error, in groups of nurseries or not, tells no more than that a client has gone."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_has_gone(inner) for inner in error.exceptions)
+    return isinstance(error, GONE)
 
 
 def _step(step: Step) -> Answer:
