@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from b2mount.cli.completion import profiles
 from b2mount.cli.credentials import read_key_file
 from b2mount.cli.mount import mount
 from b2mount.cli.mountpoints import check_machine
@@ -45,7 +46,7 @@ def config() -> None:
 
 
 @config.command(short_help="Say what profiles say, and what is wrong with them.")
-@click.argument("names", nargs=-1, metavar="[NAME|FILE]...")
+@click.argument("names", nargs=-1, metavar="[NAME|FILE]...", shell_complete=profiles)
 def check(names: tuple[str, ...]) -> int:
     """\b
     b2mount config check
@@ -83,7 +84,7 @@ def check(names: tuple[str, ...]) -> int:
 
 
 @config.command(short_help="Print what is effective, as TOML.")
-@click.argument("name", metavar="NAME|FILE")
+@click.argument("name", metavar="NAME|FILE", shell_complete=profiles)
 @click.option("--json", "as_json", is_flag=True, help="Print what the profile says as JSON.")
 def show(name: str, as_json: bool) -> None:
     """\b

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from b2mount.cli import units
+from b2mount.cli.completion import mount_points
 from b2mount.cli.control import QUICK_SECONDS, ask, ask_once
 from b2mount.cli.mount_words import parse_path
 from b2mount.cli.mountpoints import detach_dead, find_our_mount, is_dead
@@ -23,7 +24,7 @@ POLL_SECONDS = 0.05
 GONE_SECONDS = 60.0  # a guess: detaching and ending take milliseconds once all is sent
 FAILURES_SHOWN = 20
 
-_mountpoint = click.argument("mountpoint", callback=units.reading(parse_path))
+_mountpoint = click.argument("mountpoint", callback=units.reading(parse_path), shell_complete=mount_points)
 _timeout = click.option(
     "--timeout",
     callback=units.reading(units.parse_duration),

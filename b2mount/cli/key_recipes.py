@@ -1,5 +1,6 @@
-"""How a new key is used: the mount command, the fstab line and the systemd unit, as text to be copied."""
+"""How a new key is used: the mount command, the fstab line and the service's profile, to be copied."""
 
+import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -11,27 +12,7 @@ B2_APPLICATION_KEY_ID={key_id}
 B2_APPLICATION_KEY={key}
 """
 
-UNIT_TEMPLATE = """\
-# /etc/systemd/system/{unit}
-[Unit]
-Description=Backblaze B2: {what} on {mountpoint}
-Wants=network-online.target
-After=network-online.target
-
-[Service]
-Type=notify
-ExecStart=b2mount mount --allow-other --credentials {file}{source} {mountpoint}
-ExecReload=kill -HUP $MAINPID
-StateDirectory=b2mount
-CacheDirectory=b2mount
-TimeoutStopSec=15min
-WatchdogSec=5min
-Restart=on-failure
-RestartPreventExitStatus=2 3
-
-[Install]
-WantedBy=multi-user.target
-"""
+SERVICE_DIRECTORY = Path("/etc/b2mount")  # where b2mount@.service looks for profiles and keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +50,33 @@ class Recipes:
 
     @property
     def unit_name(self) -> str:
-        """The name of the unit."""
-        return f"b2mount-{self.name}.service"
+        """The name of the service; systemd/b2mount@.service is its template."""
+        return f"b2mount@{self.name}.service"
 
     @property
-    def unit(self) -> str:
-        """The text of the unit."""
-        endpoint = f" --endpoint {_unit_word(self.endpoint)}" if self.endpoint else ""
-        return UNIT_TEMPLATE.format(
-            unit=self.unit_name,
-            what=(self.source or "all that the key opens").replace("%", "%%"),
-            file=_unit_word(str(self.file)) + endpoint,
-            source=f" {_unit_word(self.source)}" if self.source else "",
-            mountpoint=_unit_word(str(self.mountpoint)),
-        )
+    def profile_file(self) -> Path:
+        """Where the service looks for its profile."""
+        return SERVICE_DIRECTORY / f"{self.name}.toml"
+
+    @property
+    def profile(self) -> str:
+        """The text of the profile; the key is not in it, for systemd hands it to the service."""
+        lines = [f"source = {_toml(self.source)}"] if self.source else []
+        lines += [f"mountpoint = {_toml(str(self.mountpoint))}"]
+        lines += [f"endpoint = {_toml(self.endpoint)}"] if self.endpoint else []
+        return "\n".join([*lines, "allow_other = true", ""])
+
+    @property
+    def service_commands(self) -> list[str]:
+        """What else is to be done for the service, as root."""
+        key = SERVICE_DIRECTORY / f"{self.name}.key"
+        place = shlex.quote(str(self.mountpoint))
+        moved = [] if self.file == key else [f"install -m 600 {shlex.quote(str(self.file))} {key}"]
+        return [
+            *moved,
+            f"install -d -o b2mount -g b2mount {place}",
+            f"systemctl enable --now {self.unit_name}",
+        ]
 
 
 def key_file(name: str, key_id: str, key: str) -> str:
@@ -100,9 +94,6 @@ def _field(text: str) -> str:
     return re.sub(r"[\\ \t\n#]", lambda found: f"\\{ord(found[0]):03o}", text)
 
 
-def _unit_word(text: str) -> str:
-    """Write one word of ExecStart=: systemd.service(5) has quotes as in C, and % and $ doubled."""
-    text = text.replace("%", "%%").replace("$", "$$")
-    if re.fullmatch(r"[\w@%+=:,./$-]+", text):
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _toml(text: str) -> str:
+    """Write a basic string of TOML, whose escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

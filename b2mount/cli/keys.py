@@ -316,7 +316,8 @@ def _print_made(made: "NewKey", recipes: Recipes, *, is_written: bool) -> None:
     click.echo(f"ends:             {_ends(row.expires_ms)}")
     click.echo(f"\nby hand:\n{recipes.mount_command}")
     click.echo(f"\nin /etc/fstab:\n{recipes.fstab_line}")
-    click.echo(f"\nas a service:\n{recipes.unit}")
+    click.echo(f"\nas a service, {recipes.profile_file}:\n{recipes.profile}")
+    click.echo("and then, as root:\n" + "\n".join(recipes.service_commands))
     if not is_written:
         say_hint(f"B2 does not show this secret again: write it to {recipes.file}, chmod 600")
 
@@ -327,7 +328,9 @@ def _uses(recipes: Recipes) -> dict[str, Any]:
         "mount": recipes.mount_command,
         "fstab": recipes.fstab_line,
         "unit_name": recipes.unit_name,
-        "unit": recipes.unit,
+        "profile_file": str(recipes.profile_file),
+        "profile": recipes.profile,
+        "service": recipes.service_commands,
     }
 
 

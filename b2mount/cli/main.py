@@ -21,6 +21,8 @@ VERBS: Mapping[str, str] = {
     "restore": "b2mount.cli.restore",
     "keys": "b2mount.cli.keys",
     "config": "b2mount.cli.config",
+    "man": "b2mount.cli.man",
+    "completion": "b2mount.cli.completion",
     "emulator": "b2mount.cli.emulator",
     "demo": "b2mount.cli.demo",
 }

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from b2mount.cli import units
+from b2mount.cli.completion import COMPLETED, places, profiles
 from b2mount.cli.credentials import ENVIRONMENT_SOURCES, Search, explain_refusal, find_credentials
 from b2mount.cli.daemon import run_in_background
 from b2mount.cli.mount_words import (
@@ -44,6 +45,7 @@ def _valued(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
         callback=units.reading(VALUES[name]),
         metavar=metavar,
         help=text,
+        shell_complete=profiles if name == "profile" else COMPLETED.get(metavar),
     )
 
 
@@ -61,7 +63,7 @@ def _o_help() -> str:
 
 
 @click.command(short_help="Mount what the key may see.", epilog=_o_help())
-@click.argument("words", nargs=-1, metavar="[SOURCE] MOUNTPOINT")
+@click.argument("words", nargs=-1, metavar="[SOURCE] MOUNTPOINT", shell_complete=places)
 @click.option(
     "-o",
     "o_words",

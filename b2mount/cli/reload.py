@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from b2mount.cli import units
+from b2mount.cli.completion import mount_points
 from b2mount.cli.control import ask
 from b2mount.cli.mount_words import parse_path
 from b2mount.cli.report import printable, say_hint
@@ -13,7 +14,7 @@ PATIENCE_SECONDS = 180.0  # the mount asks B2, and tries again for as long as it
 
 
 @click.command(short_help="Take a new key into a running mount.")
-@click.argument("mountpoint", callback=units.reading(parse_path))
+@click.argument("mountpoint", callback=units.reading(parse_path), shell_complete=mount_points)
 def reload(mountpoint: Path) -> None:
     """\b
     b2mount reload /mnt/photos

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from b2mount.cli import units
+from b2mount.cli.completion import mount_points
 from b2mount.cli.control import QUICK_SECONDS, ask_once
 from b2mount.cli.mount_words import parse_path
 from b2mount.cli.mountpoints import find_mounts_of
@@ -24,7 +25,7 @@ SHORTEST_WATCH = 0.1
 
 
 @click.command(short_help="Show what a mount has pending, caches, costs.")
-@click.argument("mountpoint", required=False)
+@click.argument("mountpoint", required=False, shell_complete=mount_points)
 @click.option("--json", "as_json", is_flag=True, help="Print the mount's answer as JSON.")
 @click.option(
     "--watch",

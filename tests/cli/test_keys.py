@@ -12,6 +12,7 @@ import pytest
 
 from b2mount.cli.credentials import Search, find_credentials
 from b2mount.cli.key_recipes import Recipes
+from b2mount.cli.profiles import parse_profile
 from b2mount.core.grant import B2_NAMES
 from b2mount.core.presets import PRESETS
 from tests.cli.running import Shell
@@ -257,4 +258,20 @@ def test_odd_names_are_escaped_where_they_are_shown() -> None:
         'photos/a\\040"b"\\040100%,$c/ /mnt/a\\040b b2mount '
         "_netdev,nofail,allow_other,credentials=/etc/b2\\040mount/k\\134,1 0 0"
     )
-    assert '--credentials "/etc/b2 mount/k,1" "photos/a \\"b\\" 100%%,$$c/" "/mnt/a b"\n' in recipes.unit
+    profile = parse_profile(recipes.profile_file, recipes.profile)
+    assert (profile.source, profile.mountpoint) == ('photos/a "b" 100%,$c/', Path("/mnt/a b"))
+    assert "install -m 600 '/etc/b2 mount/k,1' /etc/b2mount/x.key" in recipes.service_commands
+
+
+def test_the_service_shown_agrees_with_the_template() -> None:
+    template = (Path(__file__).parents[2] / "systemd" / "b2mount@.service").read_text()
+    recipes = Recipes("photos", "photos/2024", Path("/etc/b2mount/photos.key"), Path("/mnt/photos"))
+    assert recipes.unit_name == "b2mount@photos.service"
+    assert f"LoadCredential=b2mount:{recipes.file}".replace("photos.key", "%i.key") in template
+    assert recipes.profile_file == Path("/etc/b2mount/photos.toml")
+    assert "ExecStart=b2mount mount --profile %i\n" in template
+    assert recipes.service_commands == [
+        "install -d -o b2mount -g b2mount /mnt/photos",
+        "systemctl enable --now b2mount@photos.service",
+    ]
+    assert parse_profile(recipes.profile_file, recipes.profile).said == {"allow_other": True}

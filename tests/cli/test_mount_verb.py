@@ -247,6 +247,13 @@ def test_a_second_mount_of_the_same_scope_is_told_where_the_first_is(place: Plac
     assert hint == f"b2mount: hint: it is mounted at {place.mountpoint}"
 
 
+def test_shells_complete_the_mount_points_there_are(place: Place) -> None:
+    place.mount()
+    env = {"_B2MOUNT_COMPLETE": "bash_complete", "COMP_WORDS": f"b2mount unmount {place.mountpoint}"[:-1]}
+    done = place.shell.run(env={**env, "COMP_CWORD": "2"})
+    assert done.stdout == f"plain,{place.mountpoint}\n"
+
+
 def test_a_source_with_nothing_in_it_is_pointed_out(place: Place) -> None:
     place.emulator.upload(place.bucket, "photos/2024/a.txt", b"a")
     for prefix, is_warned in (("photos", False), ("photo", True)):
