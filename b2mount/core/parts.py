@@ -23,7 +23,7 @@ Range = tuple[int, int]  # bytes [start, end), the same in the draft and in its 
 
 UPLOAD_PART_SIZE = 16_000_000  # small enough for several connections to share a file of 100 MB; a guess
 COPY_PART_SIZE = 1_000_000_000  # one call should be done, or have failed, within a minute or so; a guess
-STREAM_STEP = 1_000  # parts of one size in a stream; then twice that, so that 10,000 parts are enough
+STREAM_STEP = 900  # parts of one size in a stream; then twice that, so that 10,000 parts are enough
 STREAM_PARTS = 9_000  # of a stream; the rest of B2's number is for what follows it
 CALL_BYTES = 2_000_000  # what a connection of 20 MB/s moves while a call of 100 ms is answered; a guess
 

@@ -33,6 +33,16 @@ async def write(life: Life, draft: Draft, data: bytes, *, pressed: bool = False)
         if pressed or draft.extents.dirty_bytes >= draft.stream_at:
             life.journal.streams.offer(draft, life.bucket_id, "big", pressed=pressed)
         await trio.testing.wait_all_tasks_blocked(0.001)
+    with trio.fail_after(60):
+        while not settled(life, draft):  # noqa: ASYNC110  # threads sum the parts
+            await trio.sleep(0.002)
+
+
+def settled(life: Life, draft: Draft) -> bool:
+    """Say whether all that was planned of a draft is sent, or nothing was."""
+    if not life.journal.streams.is_idle:
+        return False
+    return draft.large is None or (len(draft.large.parts) > 0 and draft.large.has_all)
 
 
 def begun(store: MemoryStore) -> dict[int, int]:
