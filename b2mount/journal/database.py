@@ -93,6 +93,7 @@ class Database:
         self._reserve = Reserve(path.with_name("reserve"))
         self.is_new = False  # made just now
         self._db = self._guard(self._open)
+        self._identity = self._identify()
         self._reserve.fill()
 
     def _open(self) -> sqlite3.Connection:
@@ -112,6 +113,14 @@ class Database:
                 f"{self.path} was written by another version of b2mount (format {row[0]})"
             )
         return db
+
+    def _identify(self) -> tuple[int, int] | None:
+        """Return what tells the journal's file from any other; None where it is gone."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def _guard(self, work: Callable[[], T]) -> T:
         try:
@@ -216,6 +225,8 @@ class Database:
 
         if not batch:
             return
+        if self._identify() != self._identity:  # SQLite would go on writing to what nobody finds again
+            raise LocalStorageError(f"the journal {self.path} was removed or replaced while it was in use")
         while True:
             try:
                 self._guard(transaction)

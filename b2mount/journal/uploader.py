@@ -25,9 +25,11 @@ from b2mount.core.errors import (
     ReadOnlyMount,
     Throttled,
 )
+from b2mount.core.words import show_count
 from b2mount.journal.database import Database
 from b2mount.journal.drafts import Draft
 from b2mount.journal.ops import Kind, Op, OpQueue, State
+from b2mount.journal.troubles import Troubles
 from b2mount.journal.unfinished import LargeFile
 from b2mount.store.store import FileVersion
 
@@ -92,6 +94,7 @@ class Uploader:
         self._spent: list[Op] = []  # sent, the spool file still there
         self._abandoned: list[LargeFile] = []  # to be cancelled
         self._cancelling = 0  # being cancelled
+        self._troubles = Troubles()
         self._failures = 0  # attempts that failed so far
         self._attempt_ended = trio.Event()  # renewed each time one ends
 
@@ -139,6 +142,7 @@ class Uploader:
     def take_out(self, op: Op, state: State) -> None:
         """End *op* as done or dropped, and let go what waited for it."""
         op.state = state
+        self._troubles.drop(op.id)
         if op.draft is not None:
             self.abandon_large(op.draft)
         for freed in self._queue.take_out(op):
@@ -309,9 +313,12 @@ class Uploader:
             log.exception("%s: sent; its spool file stays until the next mount: a bug", op.name)
 
     def _succeeded(self, op: Op, version: FileVersion | None) -> None:
-        if op.error is not None:
-            log.info("%s: sent after %d attempts", op.name, op.attempts)
+        if op.failed_for_good:
+            log.info("%s: sent after %s", op.name, show_count(op.attempts, "attempt"))
         op.error = None
+        for other in self._troubles.over(op.id):  # what kept this one keeps the others no longer
+            if other in self._queue.ops:
+                self._hurry(self._queue.ops[other], trio.current_time())
         if op.draft is not None:
             op.draft.result = version
         dependants = self._queue.needed_by(op)
@@ -340,8 +347,10 @@ class Uploader:
             op.refused = True
             self.take_out(op, State.DROPPED)
             return
-        if first:
-            log.warning("%s: not in B2 yet: %s; it stays queued and is tried again", op.name, error)
+        if not op.failed_for_good:
+            self._troubles.failed(op.id, op.name, error)
+        elif first:
+            log.warning("%s: not in B2: %s; it stays queued and is tried again", op.name, error)
         op.state = State.QUEUED
         op.due = trio.current_time() + min(RETRY_FIRST * 2 ** min(op.attempts - 1, 10), RETRY_LAST)
         self._database.record(op)

@@ -20,25 +20,31 @@ class Incident:
 
 
 class Incidents:
-    """Remembers, for each kind of operation, since when it fails."""
+    """Remembers, for each kind of operation, since when it fails.
+
+    The log hears of one incident where several operations fail alike at the same time.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._since: dict[str, float] = {}
         self._retries: dict[str, int] = {}
         self._errors: dict[str, str] = {}
-        self._told: dict[str, float] = {}
+        self._alike: dict[str, set[str]] = {}  # operations that fail now, by the kind of error
+        self._told: dict[str, float] = {}  # when an incident of this kind of error was last begun in the log
 
     def failed(self, operation: str, error: Exception) -> None:
         """Note a failure that will be tried again."""
         now = self._clock()
         self._retries[operation] = self._retries.get(operation, 0) + 1
         self._errors[operation] = str(error)
-        if operation in self._since:
-            return
-        self._since[operation] = now
-        if now - self._told.get(operation, -QUIET_SECONDS) >= QUIET_SECONDS:
-            self._told[operation] = now
+        self._since.setdefault(operation, now)
+        kind = type(error).__name__
+        alike = self._alike.setdefault(kind, set())
+        is_news = not alike
+        alike.add(operation)
+        if is_news and now - self._told.get(kind, -QUIET_SECONDS) >= QUIET_SECONDS:
+            self._told[kind] = now
             log.warning("%s fails, trying again: %s", operation, error)
 
     def worked(self, operation: str) -> None:
@@ -48,8 +54,12 @@ class Incidents:
             return
         retries = self._retries.pop(operation, 0)
         self._errors.pop(operation, None)
-        if self._told.get(operation, -1.0) >= since:
-            log.info("%s works again after %.0f s and %d retries", operation, self._clock() - since, retries)
+        for kind, alike in self._alike.items():
+            if operation in alike:
+                alike.remove(operation)
+                if not alike and self._told[kind] >= since:
+                    seconds = self._clock() - since
+                    log.info("%s works again after %.0f s and %d retries", operation, seconds, retries)
 
     def current(self) -> list[Incident]:
         """Return what fails now."""

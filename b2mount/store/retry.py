@@ -77,18 +77,17 @@ class _Operation:
         self.budget.charge()
         self.damaged += isinstance(error, DataCorrupt)
         if self.damaged > DAMAGED_TRIES:
+            self.shared.incidents.failed(self.name, error)
             raise error
         self.may_have_happened = self.may_have_happened or failure.is_ambiguous
         pause = self.backoff.pause(failure, self.shared.jitter())
         left = self.budget.left
         if failure.retry_after is None and pause >= left:
-            pause = left / 2  # a last look before the time is over
-            if pause < LEAST_PAUSE:
-                raise error
+            pause = left / 2 if left / 2 >= LEAST_PAUSE else left  # a last look before the time is over
+        if pause > 0 or left <= 0:
+            self.shared.incidents.failed(self.name, error)
         if pause >= left or left <= 0:
             raise error
-        if pause > 0:
-            self.shared.incidents.failed(self.name, error)
         await trio.sleep(pause)
         self.budget.charge()
 

@@ -67,8 +67,9 @@ def test_fsync_returns_when_the_file_is_in_b2(here: Here, sync: Callable[[int], 
     os.close(fd)
 
 
-def test_a_write_through_o_sync_returns_when_it_is_in_b2(here: Here) -> None:
-    fd = os.open(here.path / "file", os.O_CREAT | os.O_WRONLY | os.O_SYNC)
+@pytest.mark.parametrize("flag", [os.O_SYNC, os.O_DSYNC])
+def test_a_write_through_o_sync_returns_when_it_is_in_b2(here: Here, flag: int) -> None:
+    fd = os.open(here.path / "file", os.O_CREAT | os.O_WRONLY | flag)
     os.write(fd, b"one")
     assert in_b2(here, "file") == b"one"
     os.ftruncate(fd, 2)

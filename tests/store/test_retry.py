@@ -227,3 +227,26 @@ async def test_an_incident_that_comes_back_soon_is_not_told_again(
     inner.script = [Reply(503)]
     await store.list_names(inner.bucket_id, "")
     assert len(caplog.records) == 4
+
+
+async def test_operations_that_fail_alike_at_the_same_time_are_one_incident(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="b2mount.store")
+    inner = Scripted(*[Reply(503)] * 12)
+    store = patient(inner, 600)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(store.list_names, inner.bucket_id, "")
+            nursery.start_soon(put, store, inner)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_what_is_given_up_without_another_try_is_told_too(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    inner = Scripted(*[Reply(429, retry_after=3600)] * 2)
+    store = patient(inner, 5)
+    with pytest.raises(Throttled):
+        await store.list_names(inner.bucket_id, "")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
