@@ -4,6 +4,7 @@ Two forks, as daemons do (setsid in between, so that no terminal can be acquired
 waits on a pipe for one byte: 0 when the mount is ready, else the exit status. Must run before any thread.
 """
 
+import functools
 import logging
 import os
 import socket
@@ -19,11 +20,11 @@ JOURNAL_SOCKET = Path("/run/systemd/journal/stdout")
 Serve = Callable[[Callable[[], None]], int]  # given what to call when ready; returns the exit status
 
 
-def run_in_background(serve: Serve, *, log_file: Path) -> int:
+def run_in_background(serve: Serve, *, log_file: Path, journal: Path | None = JOURNAL_SOCKET) -> int:
     """Run *serve* in a daemon; return 0 as soon as it is ready, else its exit status.
 
     Until it is ready its standard error is this process's, so errors are seen; afterwards it is the systemd
-    journal or, on a machine without, *log_file*. In the daemon itself this function does not return.
+    journal (at *journal*) or, where there is none, *log_file*. In the daemon itself this does not return.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -39,7 +40,7 @@ def run_in_background(serve: Serve, *, log_file: Path) -> int:
         os._exit(0)
     status = 1
     try:
-        status = status_of(lambda: _serve(serve, writer, log_file))
+        status = status_of(lambda: _serve(serve, writer, functools.partial(_open_log, log_file, journal)))
         _tell(writer, status or 1)  # unread where the mount has been ready: the pipe is closed then
     except BaseException:  # a bug; the traceback is all there is to say
         traceback.print_exc()
@@ -61,14 +62,14 @@ def _wait_until_ready(reader: int) -> int:
     return answer[0]
 
 
-def _serve(serve: Serve, writer: int, log_file: Path) -> int:
+def _serve(serve: Serve, writer: int, open_log: Callable[[], int]) -> int:
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
 
     def on_ready() -> None:
-        _leave_the_terminal(log_file)
+        _leave_the_terminal(open_log())
         _tell(writer, 0)
 
     return serve(on_ready)
@@ -83,23 +84,30 @@ def _tell(writer: int, status: int) -> None:
         return
 
 
-def _leave_the_terminal(log_file: Path) -> None:
+def _leave_the_terminal(log: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    log = _open_log(log_file)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
 
 
-def _open_log(log_file: Path) -> int:
-    """Open the systemd journal the way systemd-cat does; else a file that only its owner reads."""
+def _open_log(log_file: Path, journal: Path | None) -> int:
+    """Open the systemd journal, if there is one at *journal*; else a file that only its owner reads."""
+    found = None if journal is None else _open_journal(journal)
+    if found is not None:
+        return found
+    log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def _open_journal(path: Path) -> int | None:
+    """Open the systemd journal the way systemd-cat does; None where there is none."""
     try:
         with socket.socket(socket.AF_UNIX) as journal:
-            journal.connect(str(JOURNAL_SOCKET))
+            journal.connect(str(path))
             # identifier, unit, priority (6: info), level prefixes, three kinds of forwarding; one a line
             journal.sendall(b"b2mount\n\n6\n1\n0\n0\n0\n")
             return journal.detach()
     except OSError:
-        log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return None

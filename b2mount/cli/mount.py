@@ -113,6 +113,7 @@ def _o_help() -> str:
     type=click.Choice(LOG_LEVELS),
     help=f"debug tells most, warning only trouble.  [{DEFAULT_LOG_LEVEL}]",
 )
+@_valued("log_file", "FILE", "With --daemon: log to this file and nowhere else.")
 @click.option(
     "--daemon",
     is_flag=True,
@@ -170,7 +171,18 @@ def mount_as_said(source: str | None, mountpoint: Path, said: dict[str, Any], *,
     places = choose_places(
         state_dir=options.state_dir, cache_dir=options.cache_dir, environ=os.environ, home=Path.home()
     )
+    if "log_file" in said:
+        _demand_writable(said["log_file"])
+        return run_in_background(serve, log_file=said["log_file"], journal=None)
     return run_in_background(serve, log_file=places.state / "b2mount.log")
+
+
+def _demand_writable(log_file: Path) -> None:
+    """Refuse a log that cannot be written, before anything is mounted. Raises Failure."""
+    try:
+        os.close(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    except OSError as error:
+        raise Failure(f"{log_file} cannot be written: {error.strerror}", "name another --log-file") from None
 
 
 def read_endpoint() -> str | None:

@@ -79,6 +79,7 @@ VALUES: Mapping[str, Callable[[str], Any]] = {
     "credentials": parse_path,
     "profile": str,
     "log_level": parse_log_level,
+    "log_file": parse_path,
 }
 SWITCHES: Mapping[str, tuple[str, bool]] = {
     "ro": ("read_only", True),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from b2mount.cli import units
-from b2mount.cli.mount_words import SECRETS, SWITCHES, VALUES, UnknownWord, parse_o
+from b2mount.cli.mount_words import SECRETS, SWITCHES, VALUES, UnknownWord, parse_o, parse_path
 from b2mount.cli.report import Exit, Failure
 
 SYSTEM_PROFILES = Path("/etc/b2mount")
@@ -166,9 +166,9 @@ class _Reader:
         if is_number and name not in NUMBERS_TOO:
             raise self._wrong(written, "is a number, not a text", f'write {written} = "..."')
         text = str(value) if is_number else self._text(written, value)
-        if name in ("credentials", "ca_file", "state_dir", "cache_dir"):
-            return self._path(written, text)
         read: Callable[[str], Any] = VALUES[name]
+        if read is parse_path:
+            return self._path(written, text)
         try:
             return read(text)
         except ValueError as error:

@@ -247,6 +247,20 @@ def test_a_second_mount_of_the_same_scope_is_told_where_the_first_is(place: Plac
     assert hint == f"b2mount: hint: it is mounted at {place.mountpoint}"
 
 
+def test_a_daemon_logs_to_the_file_that_was_named(place: Place) -> None:
+    log = place.shell.home / "mine.log"
+    assert place.mount("--log-file", log).returncode == 0
+    assert place.run("unmount", place.mountpoint).returncode == 0
+    assert f"{place.mountpoint}] b2mount: INFO" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+    done = place.mount("--log-file", place.shell.home / "none" / "log")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        1,
+        f"b2mount: error: {place.shell.home}/none/log cannot be written: No such file or directory",
+    )
+    assert find_our_mount(place.mountpoint) is None
+
+
 def test_shells_complete_the_mount_points_there_are(place: Place) -> None:
     place.mount()
     env = {"_B2MOUNT_COMPLETE": "bash_complete", "COMP_WORDS": f"b2mount unmount {place.mountpoint}"[:-1]}
