@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from tests.support.emulator import Emulator, pattern
-from tests.support.mount import Mount, mounted
+from tests.support.mount import ALL, Mount, mounted
 from tests.support.semantics import wait_until
 
 pytestmark = pytest.mark.fuse
@@ -382,3 +382,21 @@ def test_an_outage_while_many_files_wait_is_told_once_and_ends_for_all_of_them(
     assert sorted(row["contentLength"] for row in rows) == list(range(60))
     assert mount.log().count(": WARNING:") == 1, mount.log()
     assert mount.log().count("not in B2 yet") == 1, mount.log()
+
+
+def test_a_forced_unmount_ends_although_the_server_hangs(server: Emulator, tmp_path: Path) -> None:
+    options = ["--settle", "0", "--io-timeout", "600"]
+    mount = Mount(server, tmp_path, server.create_key(ALL, [BUCKET]), options=options).start()
+    server.fault(**for_good("stall", call="b2_upload_file", seconds=600))
+    try:
+        (mount.path / "forced").write_bytes(b"kept")
+        wait_until(lambda: any(one["fired"] for one in server.faults()), "the upload hangs")
+        done = mount.ask("unmount", "--force", "--timeout", "1")
+        assert done.returncode == 4, done.stderr
+        assert mount.wait() == 4
+    finally:
+        server.clear_faults()
+        mount.kill()
+    with mount:
+        mount.flush()
+    assert server.download(BUCKET, "forced") == b"kept"
