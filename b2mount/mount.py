@@ -8,6 +8,7 @@ journal, is named, and is sent at the next mount of the same scope.
 import contextlib
 import errno
 import functools
+import gc
 import logging
 import os
 import resource
@@ -65,6 +66,7 @@ log = logging.getLogger("b2mount.mount")
 EXIT_FINE = 0
 EXIT_UNSENT = 4  # something written is not in B2; it is in the journal
 CACHE_SAVE_SECONDS = 20.0  # what a crash may forget of the block cache's index; a guess
+GARBAGE_OBJECTS = 10_000  # made and not gone, between two looks for garbage; little of ours is in cycles
 HANDLERS_AT_ONCE = 1000  # requests of the kernel served at once; those that wait for B2 cost little
 
 
@@ -113,6 +115,16 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _keep_what_was_imported() -> None:
+    """Let the collector of garbage pass over what stays anyway, and come less often.
+
+    By its defaults it comes with each 700 new objects, and now and then looks at all that listings hold.
+    """
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS, 20, 50)
+    gc.enable()
+
+
 async def _main(
     options: MountOptions,
     credentials: Credentials,
@@ -129,6 +141,7 @@ async def _main(
     )
     exits = contextlib.ExitStack()
     try:
+        _keep_what_was_imported()
         grant = await store.authorize()
         scope = await find_scope(store, grant, options.source)
         now_ms = int((time.time() + store.skew_seconds) * 1000)

@@ -6,7 +6,6 @@ that programs started by this one do not inherit it. docs/credentials.md tells u
 
 import re
 import stat
-import tomllib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,6 +213,8 @@ def _looks_like_toml(lines: list[str]) -> bool:
 
 
 def _parse_toml(path: Path, text: str) -> dict[str, str]:
+    import tomllib  # late: few keep their key in TOML
+
     try:
         table = tomllib.loads(text.lstrip("\ufeff"))
     except tomllib.TOMLDecodeError as error:

@@ -1,6 +1,7 @@
 """`b2mount mount`: from words to one running mount."""
 
 import functools
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -237,6 +238,7 @@ def _serve(
     on_ready: Callable[[], None],
 ) -> int:
     """Serve the mount until it ends. The import is late: it is slow, and the daemon must fork before it."""
+    gc.disable()  # there is no garbage among what is imported: `run` enables it again
     try:
         from b2mount.mount import run
     except ImportError as error:

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +109,8 @@ def clear_dead_mounts(mountpoint: Path) -> None:
 
 def detach_dead(mountpoint: Path) -> None:
     """Clean up after a mount whose program has ended; there is nobody left to flush. Raises Failure."""
+    import subprocess  # late: for dead mounts alone
+
     command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
     done = subprocess.run([*command, str(mountpoint)], capture_output=True, text=True, check=False)
     if done.returncode != 0:

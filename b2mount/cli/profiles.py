@@ -5,11 +5,9 @@ read strictly: what nobody knows, or what has the wrong type, is an error that n
 a key. What is on the command line comes before what a profile says.
 """
 
-import difflib
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +102,8 @@ def read_profile(path: Path) -> Profile:
 
 def parse_profile(path: Path, text: str) -> Profile:
     """Read the text of a profile; *path* is for what is said about it. Raises Failure."""
+    import tomllib  # late: most mounts have no profile
+
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -190,6 +190,8 @@ class _Reader:
             raise self._wrong("options", f": {error}", f"correct it in {self.path}") from None
 
     def _unknown(self, name: str, value: Any) -> Failure:
+        import difflib  # late: for mistakes alone
+
         near = difflib.get_close_matches(name.replace("-", "_"), ALL_NAMES, n=1)
         if name in SECRETS - set(KEY_NAMES):
             hint = "the key ID goes under key_id, the secret under key"

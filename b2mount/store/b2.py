@@ -3,6 +3,8 @@
 b2sdk forms the requests (URLs, headers, parameters); sending, reading and counting them is transport.py's and
 wire.py's matter, the authorization is authorization.py's, and retries are retry.py's: each call here sends
 its request once, or twice where B2 asks for a new authorization. Blocking work runs in trio's threads.
+b2sdk.v3, its public door, imports all that syncs and requests besides, which takes longer than all of ours:
+the modules behind it are named instead, as the version is exact.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +12,12 @@ from http.client import HTTPMessage
 from typing import Any, Unpack
 
 import trio
-from b2sdk.v3 import (  # type: ignore[import-untyped]  # b2sdk ships no types
-    B2RawHTTPApi,
+from b2sdk._internal.file_lock import (  # type: ignore[import-untyped]  # b2sdk ships no types
     FileRetentionSetting,
     LegalHold,
-    MetadataDirectiveMode,
     RetentionMode,
 )
+from b2sdk._internal.raw_api import B2RawHTTPApi, MetadataDirectiveMode  # type: ignore[import-untyped]
 
 from b2mount.core.errors import InvalidArgument, NoSuchFile, VersionGone
 from b2mount.core.grant import Capability, Grant

@@ -4,6 +4,7 @@ Each run has a mount of its own and does its work in a process of its own, so th
 ended. However a run ends, its mount is gone afterwards and so is all that it kept.
 """
 
+import compileall
 import multiprocessing
 import signal
 import sys
@@ -27,6 +28,7 @@ from tests.benchmarks.workload import Row, Run, Workload
 
 ENOUGH_SECONDS = 6.0  # a run that takes longer is not repeated: what disturbs it is small beside it
 FAILED = "failed"
+PACKAGE = Path(__file__).parent.parent.parent / "b2mount"
 LOG_BYTES = 600  # of a mount's log beside a failure
 
 _fork = multiprocessing.get_context("fork")
@@ -56,6 +58,7 @@ class WorkFailed(Exception):
 def run_plan(plan: Plan, results: Results, output: Path) -> None:
     """Run everything; *output* is written anew after each workload, so that an early end loses little."""
     content.prepare()
+    compileall.compile_dir(PACKAGE, quiet=1)  # as pip does when it installs, and a checkout may not
     for network in plan.networks:
         with (
             tempfile.TemporaryDirectory(prefix="b2mount-bench-", dir=choose_data_directory()) as data,
