@@ -77,8 +77,8 @@ def test_the_version_is_told(shell: Shell) -> None:
     [
         (("nope",), ["error: No such command 'nope'", "hint: b2mount --help shows what can be said"]),
         (
-            ("status",),
-            ["error: Missing argument 'MOUNTPOINT'", "hint: b2mount status --help shows what can be said"],
+            ("unmount",),
+            ["error: Missing argument 'MOUNTPOINT'", "hint: b2mount unmount --help shows what can be said"],
         ),
         (("mount",), ["error: no MOUNTPOINT was given", "hint: b2mount mount [SOURCE] MOUNTPOINT"]),
         (

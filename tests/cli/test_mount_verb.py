@@ -117,7 +117,8 @@ def test_status_tells_of_the_mount(place: Place) -> None:
     assert found["scope"]["buckets"] == [place.bucket]
     assert found["scope"]["read_only"] is True
     assert found["pid"] in processes_naming(str(place.mountpoint))
-    assert "access:    read-only" in place.run("status", place.mountpoint).stdout.splitlines()
+    said = place.run("status", place.mountpoint).stdout.splitlines()
+    assert "access:    read-only (it was mounted so)" in said
 
 
 def test_refresh_shows_what_others_changed(place: Place) -> None:
