@@ -282,9 +282,11 @@ class Driver:
             raise Mismatch(f"fsync returned, but B2 holds {_short(held)} as {name}, not {_short(expected)}")
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        path = os.getxattr(self.mount.path, "system.b2mount.control").decode()
+        control = Path(os.getxattr(self.mount.path, "system.b2mount.control").decode())
         with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as lines:
-            connection.connect(path)
+            directory = os.open(control.parent, os.O_PATH)  # an address has room for 107 bytes
+            connection.connect(f"/proc/self/fd/{directory}/{control.name}")
+            os.close(directory)
             connection.sendall(json.dumps(request).encode() + b"\n")
             for line in lines:
                 answer: dict[str, Any] = json.loads(line)
