@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from b2mount.core.latency import BOUNDS, Latency
 
-SECONDS = st.floats(0, 1000, allow_nan=False)
+SECONDS = st.floats(1e-6, 1000, allow_nan=False)
 
 
 def latency_of(values: list[float]) -> Latency:

@@ -1,5 +1,6 @@
 """Unmounting leaves running programs alone unless it is told not to; a full disk does not keep files."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -55,6 +56,13 @@ def test_force_does_not_wait_for_a_server_that_hangs(emulator: Emulator, bucket:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def fill_up(path: Path) -> None:
+    """Leave no room on a disk."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(65536))
+
+
 def test_a_full_disk_neither_keeps_a_removed_file_nor_brings_it_back(
     emulator: Emulator, bucket: str, tmp_path: Path
 ) -> None:
@@ -68,6 +76,7 @@ def test_a_full_disk_neither_keeps_a_removed_file_nor_brings_it_back(
             (mount.path / "kept").write_bytes(b"kept")
             mount.flush()
             (mount.path / "doc").write_bytes(b"d" * 500_000)
+            fill_up(mount.state / "filler")
             with pytest.raises(OSError, match="No space left"):
                 (mount.path / "big").write_bytes(os.urandom(20 << 20))
             os.unlink(mount.path / "big")
