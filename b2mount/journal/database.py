@@ -136,6 +136,11 @@ class Database:
         """Write down the operation as it stands; durable after the next commit."""
         self._record((_UPSERT, _row(op)))
 
+    def mark_begun(self, op: Op) -> None:
+        """Write down that an attempt at a recorded operation begins; durable after `commit(op.mark)`."""
+        self._record(("UPDATE ops SET sending=1 WHERE id=?", (op.id,)))
+        op.mark = self._recorded
+
     def forget(self, op: Op) -> None:
         """Strike the operation off; durable after the next commit."""
         self._record(("DELETE FROM ops WHERE id=?", (op.id,)))
@@ -186,13 +191,17 @@ class Database:
         self._syncs.append(spool)
         self._recorded += 1
 
-    async def commit(self) -> None:
+    async def commit(self, goal: int | None = None) -> None:
         """Return when all that was recorded before the call is on disk. Raises OutOfSpace, LocalStorageError.
 
+        With *goal*, the first so many statements are enough.
         After a failure the statements stay recorded, and the next commit tries them again. A cancelled caller
         leaves the writing to finish.
         """
-        goal = self._recorded
+        goal = self._recorded if goal is None else goal
+        if self._durable >= goal:
+            await trio.lowlevel.checkpoint()
+            return
         with trio.CancelScope(shield=True):  # bounded: local disk only
             async with self._lock:
                 if self._durable >= goal:
@@ -286,7 +295,7 @@ def _row(op: Op) -> tuple[Any, ...]:
         op.bucket_id,
         op.name,
         json.dumps(sorted(op.after)),
-        int(op.sent_before),
+        int(op.sent_before or op.mark > 0),
         str(op.error) if op.error else None,
     )
     draft = op.draft

@@ -46,6 +46,7 @@ class Op:
         "finished",
         "id",
         "kind",
+        "mark",
         "name",
         "order",
         "over",
@@ -77,6 +78,7 @@ class Op:
         self.promised_ms = 0  # when it was promised: milliseconds since the epoch, local clock
         self.refused = False  # given up: B2 will not do it, and it was undone here
         self.sent_before = False  # an attempt began in an earlier life: B2 may have it already
+        self.mark = 0  # the statement that says in the journal that an attempt begins; 0: none yet
         self.successor: Op | None = None  # what took its place
         self.finished = trio.Event()  # DONE or DROPPED
         self.failed_at = 0  # the uploader's count of failures when the last attempt failed

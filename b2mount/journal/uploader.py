@@ -37,6 +37,8 @@ log = logging.getLogger("b2mount.journal")
 
 RETRY_FIRST = 2.0  # seconds; doubled each time; a guess between a blip and an outage
 RETRY_LAST = 300.0
+MARKED_AHEAD = 128  # operations that one commit says are begun; a crash costs a look in B2 for each
+MARKED_SECONDS = 0.2  # before their time
 KEY_TROUBLE = (KeyExpired, KeyRevoked, KeyRejected)  # a new key mends it
 # What time may mend, or another mount: the change stays queued.
 PASSING = (B2Unavailable, Throttled, CapReached, LocalStorageError, ReadOnlyMount, *KEY_TROUBLE)
@@ -92,6 +94,7 @@ class Uploader:
         self._abandon = abandon
         self._beside = beside
         self._spent: list[Op] = []  # sent, the spool file still there
+        self._is_clearing = False  # a task lets them go
         self._abandoned: list[LargeFile] = []  # to be cancelled
         self._cancelling = 0  # being cancelled
         self._troubles = Troubles()
@@ -251,7 +254,7 @@ class Uploader:
             heapq.heappop(self._heap)
             op.state = State.SENDING
             self._slots.acquire_on_behalf_of_nowait(op)
-            nursery.start_soon(self._attempt, op)
+            nursery.start_soon(self._attempt, op, nursery)
         return math.inf
 
     def _schedule(self, op: Op) -> None:
@@ -259,12 +262,11 @@ class Uploader:
             heapq.heappush(self._heap, (op.due, op.id))
             self._wake.set()
 
-    async def _attempt(self, op: Op) -> None:
+    async def _attempt(self, op: Op, nursery: trio.Nursery) -> None:
         try:
             op.attempts += 1
             if not op.sent_before:
                 op.sent_before = True
-                self._database.record(op)
                 await self._mark_begun(op)
             version = await self._send(op)
         except B2MountError as exc:
@@ -274,8 +276,10 @@ class Uploader:
             self._failed(op, LocalStorageError(f"a bug in b2mount: {type(exc).__name__}"))
         else:
             self._succeeded(op, version)
-            with trio.CancelScope(shield=True):  # local disk only; a mount that ends leaves no spool behind
-                await self._let_spool_go(op)
+            self._spent.append(op)
+            if not self._is_clearing:
+                self._is_clearing = True
+                nursery.start_soon(self._let_spools_go)
         finally:
             self._slots.release_on_behalf_of(op)
             self._wake.set()
@@ -283,25 +287,41 @@ class Uploader:
     async def _mark_begun(self, op: Op) -> None:
         """Have the journal say that B2 may have it, so that a crash does not make it send all again.
 
-        Goes on where the disk does not take it: what is sent makes room there.
+        Those that are due next are marked by the same commit. Goes on where the disk does not take it: what
+        is sent makes room there.
         """
+        if not op.mark:
+            self._database.mark_begun(op)
+            soon = trio.current_time() + MARKED_SECONDS
+            for due, op_id in self._heap[:MARKED_AHEAD]:
+                other = self._queue.ops.get(op_id)
+                if other is not None and due <= soon and not (other.mark or other.sent_before):
+                    self._database.mark_begun(other)
         try:
-            await self._database.commit()
+            await self._database.commit(op.mark)
         except LocalStorageError as exc:
             log.info("%s: sent without a mark in the journal: %s", op.name, exc)
 
-    async def _let_spool_go(self, op: Op) -> None:
-        """Delete a sent draft's spool file: only now, as a crash must not find the row without its bytes."""
-        spent, self._spent = [*self._spent, op], []
+    async def _let_spools_go(self) -> None:
+        """Delete sent drafts' spool files: only now, as a crash must not find a row without its bytes.
+
+        One commit does for all that were sent meanwhile, and no attempt waits for it.
+        """
         try:
-            await self._database.commit()
-        except B2MountError as exc:
-            log.warning("%s: sent; its spool file stays for now: %s", op.name, exc)
-            self._spent += spent
-            return
-        for done in spent:
-            if done.draft is not None:
-                await self._give_away(done, done.draft)
+            with trio.CancelScope(shield=True):  # local disk only; a mount that ends leaves no spool behind
+                while self._spent:
+                    spent, self._spent = self._spent, []
+                    try:
+                        await self._database.commit()
+                    except B2MountError as exc:
+                        log.warning("%s: sent; its spool file stays for now: %s", spent[-1].name, exc)
+                        self._spent = [*spent, *self._spent]
+                        return
+                    for done in spent:
+                        if done.draft is not None:
+                            await self._give_away(done, done.draft)
+        finally:
+            self._is_clearing = False
 
     async def _give_away(self, op: Op, draft: Draft) -> None:
         try:

@@ -38,8 +38,13 @@ from b2mount.store.store import (
 
 LOST_KEPT = 10_000  # uploads whose fate is unknown, remembered for the next try of the same
 DAMAGED_TRIES = 3  # bytes that arrive damaged so often are damaged where they come from
+HASHED_INLINE = 64 << 10  # bytes: some 50 us of SHA-1; to ask a thread costs more
 HASHERS = 4  # threads; each is a processor's work
 T = TypeVar("T")
+
+
+def _go_on() -> None:
+    return None
 
 
 def _system_ms() -> int:
@@ -308,6 +313,8 @@ class RetryingStore:
 
     async def _sha1_of(self, body: Body, name: str) -> str:
         try:
+            if body.size <= HASHED_INLINE:
+                return sha1_of(body, _go_on)
             return await trio.to_thread.run_sync(
                 sha1_of, body, trio.from_thread.check_cancelled, limiter=self._shared.hashing
             )

@@ -1,5 +1,6 @@
 """When operations are sent, who is told what, and that every wait ends. The clock stands unless moved."""
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,23 @@ async def test_no_more_attempts_than_the_width_are_under_way(tmp_path: Path, moc
         assert await life.journal.uploader.wait_all() == []
         assert store.most == 3
         assert len(names(life)) == 10
+
+
+async def test_one_commit_says_of_all_that_is_due_that_it_is_begun(tmp_path: Path, mock_clock: Clock) -> None:
+    store, bucket_id = doors()
+    store.closed = trio.Event()
+    async with living(tmp_path, store, bucket_id, settle=0, width=2) as life:
+        for number in range(10):
+            life.put(f"f{number}", b"x")
+        while len(store.inside) < 2:
+            await trio.lowlevel.checkpoint()
+        with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+            begun = db.execute("SELECT count(*) FROM ops WHERE sending=1").fetchone()
+        assert begun == (10,)  # durable: another connection reads what was committed
+        assert sum(op.sent_before for op in life.journal.queue.ops.values()) == 2
+        store.closed.set()
+        assert await life.journal.uploader.wait_all() == []
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 async def test_a_wait_goes_on_with_what_took_the_operations_place(tmp_path: Path, mock_clock: Clock) -> None:
