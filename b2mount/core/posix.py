@@ -43,6 +43,7 @@ DEFAULT_DIRECTORY_MODE = 0o777
 _NS_PER_MS = 10**6
 _NS_PER_S = 10**9
 _LAST_MS = 253_402_300_799_999  # the end of year 9999: many programs cannot name a later moment
+_MAX_TARGET = 4095  # bytes of a symlink's target: PATH_MAX less its NUL; the kernel takes no longer one
 _MAX_ID = 2**32 - 2  # uid_t and gid_t; the highest value means "leave it" to chown(2)
 
 
@@ -188,7 +189,7 @@ def _kind_and_target(fields: Mapping[str, str]) -> tuple[Kind, str | None]:
     kind = _KINDS.get(fields.get("k", ""), Kind.FILE)
     if kind is not Kind.SYMLINK:
         return kind, None
-    target = _read(fields.get("t"), _path_text)
+    target = _read(fields.get("t"), _target)
     return (Kind.FILE, None) if target is None else (kind, target)
 
 
@@ -344,6 +345,13 @@ def _path_text(text: str) -> str:
     found = _unescape(text).decode("utf-8", "surrogateescape")
     if not _is_path_text(found):
         raise ValueError(f"empty, or holds NUL: {found!r}")
+    return found
+
+
+def _target(text: str) -> str:
+    found = _path_text(text)
+    if len(_to_bytes(found)) > _MAX_TARGET:
+        raise ValueError(f"a target of more than {_MAX_TARGET} bytes")
     return found
 
 

@@ -70,6 +70,10 @@ class Locks:
 
     # --- setting -----------------------------------------------------------------------------------------
 
+    def demand_settable(self, node: FileNode, *, retention: bool) -> None:
+        """Raise what the access table answers to a change of retention, or of legal hold, if it refuses."""
+        self._world.demand(Operation.SET_RETENTION if retention else Operation.SET_LEGAL_HOLD, node.name)
+
     async def set_retention(self, node: FileNode, text: str) -> None:
         """Set or remove the retention of what is stored; what is written is sent first.
 

@@ -30,6 +30,7 @@ CONTROL = "user.b2mount.control"  # on the root: the path of the mount's control
 CONTROL_FOR_PROGRAMS = "system.b2mount.control"
 RETENTION = "user.b2.retention"  # core/locks.py says how both are written
 LEGAL_HOLD = "user.b2.legal_hold"
+MAX_NAME = 255  # bytes: XATTR_NAME_MAX of Linux
 MAX_VALUE = 65536  # bytes: XATTR_SIZE_MAX of Linux
 
 
@@ -60,8 +61,8 @@ class Xattrs:
         return found
 
     async def list(self, node: Node) -> list[str]:
-        """Return the names of the user's own attributes."""
-        return list((await self._attributes(node)).xattrs)
+        """Return the names of the user's own attributes; of what strangers wrote, those that can be read."""
+        return [name for name in (await self._attributes(node)).xattrs if _is_readable(name)]
 
     async def set(self, node: Node, name: str, value: bytes) -> None:
         """Set an attribute; it is in the journal at return.
@@ -81,6 +82,7 @@ class Xattrs:
     async def remove(self, node: Node, name: str) -> None:
         """Remove an attribute. Raises NoSuchAttribute."""
         if isinstance(node, FileNode) and name in (RETENTION, LEGAL_HOLD):
+            self._locks.demand_settable(node, retention=name == RETENTION)
             await self.get(node, name)
             await self._set_lock(node, name, "none" if name == RETENTION else "off")
             return
@@ -137,3 +139,8 @@ class Xattrs:
         for key, text in version.info.items():
             if key not in (OWN_NAME, MTIME_NAME):
                 yield f"{B2_PREFIX}info.{key}", text.encode("utf-8", "surrogateescape")
+
+
+def _is_readable(name: str) -> bool:
+    """Whether getxattr(2) of a stored attribute's name answers with what is stored."""
+    return name.startswith("user.") and not name.startswith(B2_PREFIX) and len(os.fsencode(name)) <= MAX_NAME

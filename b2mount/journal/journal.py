@@ -428,7 +428,8 @@ def _lock(directory: Path) -> int:
     """Lock a state directory for this process. Raises LocalStorageError where another mount holds it."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Not through a link: in a directory that others can write to, it may lead to any file of ours.
+        fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as exc:
         raise local_error(exc, f"the state directory {directory} cannot be used") from exc
     try:

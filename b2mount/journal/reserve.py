@@ -25,7 +25,7 @@ class Reserve:
         if self._size == SIZE:
             return
         with contextlib.suppress(OSError):
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 os.posix_fallocate(fd, 0, SIZE)
                 self._size = SIZE

@@ -28,6 +28,10 @@ SMALL = 64 * 1024  # bytes of a body that goes out with the headers
 PIECE = 256 * 1024  # bytes read from a socket between two looks at the clock
 IDLE_SECONDS = 50.0  # a guess, below the usual idle limits of servers and of address translation
 CONNECT_SECONDS = 10.0
+HEADERS = 2000  # of an answer; each entry of a file's info is one, and 7000 bytes hold hundreds of them
+
+# The library's own limit of 100, which it offers no other way to change, would make such files unreadable.
+http.client._MAXHEADERS = HEADERS  # type: ignore[attr-defined]
 # A dead peer is found in about 35 s, also while waiting for an answer that may honestly take minutes.
 KEEPALIVE = (
     (socket.TCP_KEEPIDLE, 15),

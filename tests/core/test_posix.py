@@ -207,6 +207,12 @@ def test_an_entry_of_another_version_is_not_guessed_at() -> None:
     assert "b2mount" not in to_info(Attributes(Kind.FILE, 0), {"b2mount": "2;m=600"})
 
 
+def test_a_target_longer_than_the_kernel_takes_makes_no_symbolic_link() -> None:
+    longest = from_info({"b2mount": f"1;k=l;t={'a' * 4095}"}, fallback_ms=0)
+    assert longest == Attributes(Kind.SYMLINK, 0, target="a" * 4095)
+    assert from_info({"b2mount": f"1;k=l;t={'a' * 4096}"}, fallback_ms=0) == Attributes(Kind.FILE, 0)
+
+
 def test_one_broken_field_does_not_take_the_others_with_it() -> None:
     found = from_info({"b2mount": "1;m=9;u=5;k=l;t=;xuser.a=~Z;xuser.b=ok;yuser.c=!"}, fallback_ms=0)
     assert found == Attributes(Kind.FILE, 0, uid=5, xattrs={"user.b": b"ok"})

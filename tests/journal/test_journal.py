@@ -1,5 +1,6 @@
 """What the journal promises, and keeps through a crash: in order, and nothing dropped that is built on."""
 
+import contextlib
 import shutil
 import sqlite3
 import threading
@@ -254,6 +255,20 @@ async def test_a_second_mount_of_the_scope_is_refused_until_the_first_ends(tmp_p
                 raise AssertionError("two journals in one place")
     async with living(tmp_path, store, bucket_id):
         pass
+
+
+@pytest.mark.parametrize("name", ["lock", "reserve"])
+async def test_no_link_in_the_state_directory_leads_to_another_file(tmp_path: Path, name: str) -> None:
+    store, bucket_id = memory()
+    state = tmp_path / "state"
+    state.mkdir()
+    other = tmp_path / "other"
+    other.write_text("as it was")
+    (state / name).symlink_to(other)
+    with pytest.raises(LocalStorageError) if name == "lock" else contextlib.nullcontext():
+        async with living(state, store, bucket_id):
+            pass
+    assert other.read_text() == "as it was"
 
 
 @pytest.mark.parametrize("damage", ["not a database at all" * 100, ""])

@@ -274,3 +274,17 @@ def test_file_info_keeps_to_the_smaller_limit_of_a_locking_bucket(
             os.setxattr(mount.path / "file", "user.large", b"x" * 2500)  # fits without Object Lock: 7000
         mount.flush()
     assert emulator.download(locked, "file") == b"x"
+
+
+def test_removing_a_lock_needs_the_right_to_set_it_whether_or_not_there_is_one(
+    emulator: Emulator, locked: str, tmp_path: Path
+) -> None:
+    emulator.upload(locked, "file", b"x")
+    for number, capabilities in enumerate((ALL, (*ALL, *READERS))):
+        with mounted(emulator, tmp_path / str(number), locked, capabilities=capabilities) as mount:
+            os.listdir(mount.path)
+            since = emulator.last_seq()
+            for name in (RETENTION, HOLD):
+                with refused(errno.EPERM):
+                    os.removexattr(mount.path / "file", name)
+            assert not requests_of(emulator, mount.key, since)

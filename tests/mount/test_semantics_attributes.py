@@ -356,3 +356,14 @@ def test_everything_is_there_after_a_remount_with_nothing_kept_here(
         assert stat.S_ISFIFO(os.lstat(mount.path / "dir/fifo").st_mode)
         assert os.getxattr(file, "user.note") == b"kept"
         assert file.read_bytes() == b"content"
+
+
+def test_attributes_of_strangers_that_no_program_could_read_are_not_listed(here: Here) -> None:
+    names = ("user.good", "security.capability", "trusted.a", "user.b2.sha1", "user." + "n" * 251)
+    entry = ";".join(["1", *(f"x{name}=v" for name in names)])
+    here.emulator.seed(
+        here.bucket, [{"name": here.prefix + "file", "content": "x", "info": {"b2mount": entry}}]
+    )
+    read_again(here)
+    assert os.listxattr(here.path / "file") == ["user.good"]
+    assert os.getxattr(here.path / "file", "user.b2.sha1") != b"v"

@@ -110,6 +110,12 @@ def test_one_connection_carries_many_requests(wire: Wire) -> None:
         assert server.connections == 1
 
 
+def test_an_answer_may_have_hundreds_of_headers(wire: Wire) -> None:
+    """As that of a file with much file info: each entry is a header."""
+    with Script(says(ok(b"1", *(b"X-Bz-Info-%d: v" % number for number in range(470))))) as server:
+        assert get(wire, server.url).headers["x-bz-info-469"] == "v"
+
+
 def test_a_connection_that_the_server_closed_meanwhile_is_not_used(wire: Wire) -> None:
     with Script(says(ok(b"1")), says(ok(b"2"))) as server:
         assert get(wire, server.url).body == b"1"
