@@ -38,7 +38,7 @@ from b2mount.store.store import (
 
 LOST_KEPT = 10_000  # uploads whose fate is unknown, remembered for the next try of the same
 DAMAGED_TRIES = 3  # bytes that arrive damaged so often are damaged where they come from
-HASHED_INLINE = 64 << 10  # bytes: some 50 us of SHA-1; to ask a thread costs more
+HASHED_INLINE = 64 << 10  # bytes; a guess: asking a thread costs more than their SHA-1
 HASHERS = 4  # threads; each is a processor's work
 T = TypeVar("T")
 

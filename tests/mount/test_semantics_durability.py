@@ -307,4 +307,6 @@ def test_a_fresh_listing_answers_every_question_about_its_names(here: Here) -> N
     subprocess.run(["find", here.path, "-size", "+100"], check=True)
     for name in ("missing", "file50", "file"):
         assert not (here.path / name).exists()
-    assert calls_of(here.emulator, here.mount.key, since) == []
+    calls = calls_of(here.emulator, here.mount.key, since)
+    # The look for lost updates comes seconds after what other tests of this mount overwrote.
+    assert [call for call in calls if call != "b2_list_file_versions"] == []
