@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +35,8 @@ def blocks(page: str) -> list[str]:
 class Machine:
     """A directory that stands for a newcomer's machine: a home, /etc, /srv and /mnt."""
 
-    def __init__(self, root: Path, emulator: Emulator) -> None:
-        self.root, self.emulator = root, emulator
+    def __init__(self, root: Path, emulator: Emulator, gnupg: Path) -> None:
+        self.root, self.emulator, self.gnupg = root, emulator, gnupg
         self.home = root / "home"
         (self.home / "documents/old").mkdir(parents=True)
         (self.home / "documents/report.txt").write_text("figures\n")
@@ -48,6 +49,7 @@ class Machine:
         dropped = ("B2_", "B2MOUNT_", "XDG_", "RESTIC_", "BORG_")
         environ = {k: v for k, v in os.environ.items() if not k.startswith(dropped)} | {
             "HOME": str(self.home),
+            "GNUPGHOME": str(self.gnupg),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "B2_APPLICATION_KEY_ID": key[0],
             "B2_APPLICATION_KEY": key[1],
@@ -71,9 +73,14 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    with Emulator(tmp_path / "b2") as emulator:
-        made = Machine(tmp_path, emulator)
+    # gpg's agent listens on a socket, whose address has room for 107 bytes
+    with (
+        Emulator(tmp_path / "b2") as emulator,
+        tempfile.TemporaryDirectory(prefix="gpg-", dir="/tmp") as gnupg,
+    ):
+        made = Machine(tmp_path, emulator, Path(gnupg))
         yield made
+        subprocess.run(["gpgconf", "--kill", "all"], env={**os.environ, "GNUPGHOME": gnupg}, check=False)
         command = [sys.executable, "-m", "b2mount.cli.main", "unmount", "--force"]
         for point in made.left_mounted():  # after a failure
             subprocess.run([*command, point], timeout=60, check=False)
