@@ -55,7 +55,6 @@ def test_force_does_not_wait_for_a_server_that_hangs(emulator: Emulator, bucket:
         assert emulator.download(bucket, "waits") == b"waits"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def fill_up(path: Path) -> None:
     """Leave no room on a disk."""
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -63,6 +62,7 @@ def fill_up(path: Path) -> None:
             file.write(bytes(65536))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk_neither_keeps_a_removed_file_nor_brings_it_back(
     emulator: Emulator, bucket: str, tmp_path: Path
 ) -> None:
