@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from b2mount.cli import units
+from b2mount.cli.account_options import account_options
 from b2mount.cli.credentials import Search, explain_refusal, find_credentials
 from b2mount.cli.findings import Findings, describe_access, describe_kind, describe_root
 from b2mount.cli.mount import read_endpoint
-from b2mount.cli.mount_words import parse_endpoint, parse_path
 from b2mount.cli.reach import hints_on_reach
 from b2mount.cli.report import Exit, Failure, printable, say_hint, say_warning
 from b2mount.core.credentials import Credentials
@@ -37,23 +37,7 @@ IO_TIMEOUT = 20.0  # seconds; somebody sits and waits
 @click.command(short_help="Say what the key may do, before mounting.")
 @click.argument("source", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-@click.option(
-    "--credentials",
-    "file",
-    metavar="FILE",
-    callback=units.reading(parse_path),
-    help="Read the key from this file.",
-)
-@click.option("--profile", metavar="NAME", help="Read the key from a profile.")
-@click.option(
-    "--endpoint",
-    metavar="URL",
-    callback=units.reading(parse_endpoint),
-    help="Where to authorize, if not at Backblaze; also $B2MOUNT_ENDPOINT.",
-)
-@click.option(
-    "--ca-file", metavar="FILE", callback=units.reading(parse_path), help="Trust these authorities as well."
-)
+@account_options()
 @click.option(
     "--io-timeout",
     metavar="TIME",

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from b2mount.cli import units
+from b2mount.cli.account_options import account_options
 from b2mount.cli.credentials import Search, explain_refusal, find_credentials
 from b2mount.cli.key_recipes import Recipes, key_file
 from b2mount.cli.mount import read_endpoint
-from b2mount.cli.mount_words import parse_endpoint, parse_path
+from b2mount.cli.mount_words import parse_path
 from b2mount.cli.report import Exit, Failure, printable, say_hint, say_warning
 from b2mount.core.errors import InvalidArgument, KeyExpired, KeyRejected, KeyRevoked
 from b2mount.core.grant import B2_NAMES, Capability
@@ -34,31 +35,11 @@ T = TypeVar("T")
 
 def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that every verb here has."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON."),
-        click.option(
-            "--ca-file",
-            metavar="FILE",
-            callback=units.reading(parse_path),
-            help="Trust these authorities as well.",
-        ),
-        click.option(
-            "--endpoint",
-            metavar="URL",
-            callback=units.reading(parse_endpoint),
-            help="Where to authorize, if not at Backblaze; also $B2MOUNT_ENDPOINT.",
-        ),
-        click.option("--profile", metavar="NAME", help="Manage with the key of this profile."),
-        click.option(
-            "--credentials",
-            "file",
-            metavar="FILE",
-            callback=units.reading(parse_path),
-            help="Manage with the key in this file.",
-        ),
-    ):
-        function = option(function)
-    return function
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+    account = account_options(
+        file="Manage with the key in this file.", profile="Manage with the key of this profile."
+    )
+    return account(as_json(function))
 
 
 @click.group(short_help="Make, list and delete keys for mounts.")

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from b2mount.cli import units
+from b2mount.cli.account_options import account_options
 from b2mount.cli.credentials import Search, explain_refusal, find_credentials
 from b2mount.cli.mount import read_endpoint
-from b2mount.cli.mount_words import parse_endpoint, parse_path
+from b2mount.cli.mount_words import parse_path
 from b2mount.cli.progress import Progress
 from b2mount.cli.reach import hints_on_reach
 from b2mount.cli.report import Exit, Failure, printable, say_error, say_hint, say_warning
@@ -60,23 +61,7 @@ class Words:
 @click.option("--json", "as_json", is_flag=True, help="Print what there is as JSON.")
 @click.option("--state-dir", metavar="DIR", callback=units.reading(parse_path), help="As said to mount.")
 @click.option("--cache-dir", metavar="DIR", callback=units.reading(parse_path), help="As said to mount.")
-@click.option(
-    "--credentials",
-    "file",
-    metavar="FILE",
-    callback=units.reading(parse_path),
-    help="Read the key from this file.",
-)
-@click.option("--profile", metavar="NAME", help="Read the key from a profile.")
-@click.option(
-    "--endpoint",
-    metavar="URL",
-    callback=units.reading(parse_endpoint),
-    help="Where to authorize; else where the mount did.",
-)
-@click.option(
-    "--ca-file", metavar="FILE", callback=units.reading(parse_path), help="Trust these authorities as well."
-)
+@account_options(endpoint="Where to authorize; else where the mount did.")
 @click.option(
     "--io-timeout",
     metavar="TIME",
