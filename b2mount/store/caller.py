@@ -29,7 +29,7 @@ log = logging.getLogger("b2mount.store")
 PRODUCTION = "https://api.backblazeb2.com"
 COPY_SECONDS = 1200.0  # b2sdk's limit for a copy inside B2, which may take minutes for 5 GB
 SKEW_SECONDS = 600.0  # b2sdk's limit for a clock that is wrong
-DATE_SLACK = 0.5  # seconds that a reply may be on its way
+DATE_SLACK = 0.5  # seconds that a server may keep the Date it writes into its replies
 T = TypeVar("T")
 
 
@@ -133,10 +133,11 @@ class Caller:
 
     async def _authorize_with(self, credentials: KeyPair) -> Access:
         def work(raw: Any, transport: Transport) -> Access:
+            asked = self._clock()
             try:
                 reply = raw.authorize_account(self._realm, credentials.key_id, credentials.key)
             finally:
-                self._note_skew(transport.server_seconds)
+                self._note_skew(transport.server_seconds, asked)
             try:
                 storage = reply["apiInfo"]["storageApi"]
                 return Access(
@@ -156,12 +157,14 @@ class Caller:
             minutes = f"{-self.skew_seconds / 60:+.0f} minutes"
             raise type(exc)(f"{exc}; this machine's clock is off by {minutes}") from exc.__cause__
 
-    def _note_skew(self, server_seconds: float | None) -> None:
+    def _note_skew(self, server_seconds: float | None, asked: float) -> None:
+        """Take the skew from a reply: its Date, cut to the second, lies between the request and now."""
         if server_seconds is None:
             return
-        ahead = server_seconds - self._clock()  # an HTTP date is cut to the second
-        is_right = -1.0 - DATE_SLACK <= ahead <= DATE_SLACK
-        before, self.skew_seconds = self.skew_seconds, 0.0 if is_right else ahead + 0.5
+        now = self._clock()
+        least, most = server_seconds - now, server_seconds + 1 - asked
+        is_right = least - DATE_SLACK <= 0 <= most + DATE_SLACK
+        before, self.skew_seconds = self.skew_seconds, 0.0 if is_right else (least + most) / 2
         if abs(before) <= SKEW_SECONDS < abs(self.skew_seconds):
             log.warning("this machine's clock is %+.0f minutes off B2's", -self.skew_seconds / 60)
 
