@@ -15,7 +15,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pyfuse3
@@ -172,8 +172,8 @@ async def _main(
                     lock_buckets,
                     budget,
                 )
-                nursery.start_soon(budget.watch, journal.directory)
-                nursery.start_soon(mounted.world.blocks.save_now_and_then, CACHE_SAVE_SECONDS)
+                nursery.start_soon(_beside, budget.watch, journal.directory)
+                nursery.start_soon(_beside, mounted.world.blocks.save_now_and_then, CACHE_SAVE_SECONDS)
                 failures = await mount.serve(mounted, nursery, kernel, on_ready)
                 if mount.left_at_once:
                     store.break_off()  # threads cannot be cancelled; what they send is unknown either way
@@ -216,7 +216,7 @@ class _Mount:
     ) -> list[Failure]:
         """Mount, serve until the end, flush; return what could not be sent."""
         nursery.start_soon(self._journal.uploader.run)
-        nursery.start_soon(mounted.conflicts.run)
+        nursery.start_soon(_beside, mounted.conflicts.run)
         recent = RecentErrors()
         logging.getLogger("b2mount").addHandler(recent)
         reporter = Reporter(mounted, self._store, self._key, self._budget, recent)
@@ -337,6 +337,14 @@ def _metrics_server(listen: Listen, reporter: Reporter) -> MetricsServer:
 
 def _left(journal: Journal) -> list[Failure]:
     return [Failure(op.name, op.error or B2MountError("not sent yet")) for op in journal.queue.ops.values()]
+
+
+async def _beside(run: Callable[..., Awaitable[None]], *args: object) -> None:
+    """Run what a mount can do without: a bug in it ends it alone, with a traceback in the log."""
+    try:
+        await run(*args)
+    except Exception:
+        log.exception("%s: a bug; the mount goes on without it", getattr(run, "__qualname__", run))
 
 
 def _report(failures: list[Failure], journal: Journal, left_at_once: bool) -> int:

@@ -206,6 +206,9 @@ class Streams:
                 except B2MountError as exc:
                     if large.dropped or draft.frozen or not self._goes_on(draft, large, exc):
                         return
+                except Exception:
+                    log.exception("%s: sent when it is closed: a bug in sending it earlier", large.name)
+                    return
                 with trio.move_on_after(wait):
                     await self._closed(draft, large)
                 wait = min(2 * wait, RETRY_LAST)
