@@ -125,14 +125,19 @@ def check_new_component(component: str) -> None:
         raise IllegalName(f"{PLACEHOLDER!r} is how B2 marks an empty directory; it cannot be made by hand")
 
 
-def _check_component(component: str) -> None:
+def check_length(component: str) -> None:
+    """Raise NameTooLong where B2 takes no new file with such a part in its name."""
     size_bytes = len(_utf8(component))
-    if size_bytes == 0:
-        raise IllegalName("B2 takes no empty name, and no slash at the start or end or beside another")
     if size_bytes > MAX_COMPONENT_BYTES:
         raise NameTooLong(
             f"a part of the name has {size_bytes} bytes, B2 takes {MAX_COMPONENT_BYTES} at most"
         )
+
+
+def _check_component(component: str) -> None:
+    if not component:
+        raise IllegalName("B2 takes no empty name, and no slash at the start or end or beside another")
+    check_length(component)
     refused = _REFUSED_BY_B2.search(component)
     if refused is not None:
         raise IllegalName(

@@ -64,11 +64,12 @@ class Files:
         name = node.name
         if readable:
             self._world.demand(Operation.READ, name)
-        if writable:
+        truncates = bool(flags & os.O_TRUNC)  # Linux does so for a reader, too, who may write
+        if writable or truncates:
             is_stored = isinstance(node.current, FileVersion) and node.size > 0
-            patches = is_stored and not flags & os.O_TRUNC
+            patches = is_stored and not truncates
             self._world.demand(Operation.PATCH if patches else Operation.REPLACE, name)
-        if flags & os.O_TRUNC and writable:
+        if truncates:
             self.resize(node, 0)
         return self._add(node, readable, writable, flags)
 

@@ -15,7 +15,7 @@ from b2mount.cache.listing import Listing
 from b2mount.cache.listings import Found
 from b2mount.core.access import LookUpBy, Operation, look_up_by
 from b2mount.core.errors import IllegalName, NoSuchFile, NotADirectory
-from b2mount.core.names import PLACEHOLDER, parse_shown, shown
+from b2mount.core.names import PLACEHOLDER, check_length, parse_shown, shown
 from b2mount.core.scope import Place, RootBucket, admits, next_step, place
 from b2mount.core.views import END_OF_NAME, VERSIONS_ROOT
 from b2mount.fs.nodes import Content, DirectoryNode, FileNode, Node
@@ -86,8 +86,12 @@ class Tree:
         except IllegalName as exc:
             raise NoSuchFile(str(exc)) from exc
         self._world.demand(Operation.LOOK_UP, parent.prefix + component + "/")
-        resolved = await self.resolve(parent, component)
-        return self.node_for(parent, component, twin=twin, resolved=resolved), resolved.until
+        try:
+            resolved = await self.resolve(parent, component)
+            return self.node_for(parent, component, twin=twin, resolved=resolved), resolved.until
+        except NoSuchFile:
+            check_length(component)  # a name that nobody can make is told from one that nobody has made
+            raise
 
     async def _lookup_versions_root(self, root: DirectoryNode, entry: str) -> tuple[Node, float]:
         """Return what `.b2versions` is, or what the user has under its name."""

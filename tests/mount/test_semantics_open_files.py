@@ -59,6 +59,20 @@ def test_o_trunc_empties_a_stored_file_without_reading_it(here: Here) -> None:
     assert sum(entry["bytes_out"] for entry in downloads if entry["key_id"] == here.mount.key[0]) == 0
 
 
+def test_o_trunc_empties_a_file_that_is_opened_for_reading_alone_too(here: Here) -> None:
+    for name in ("mine", "stored"):
+        put(here.path / name, b"content")
+    here.flush()
+    put(here.path / "mine", b"draft")
+    for name in ("mine", "stored"):
+        fd = os.open(here.path / name, os.O_RDONLY | os.O_TRUNC)
+        assert os.read(fd, 10) == b""
+        os.close(fd)
+        assert os.stat(here.path / name).st_size == 0
+    here.flush()
+    assert here.stored("mine") == here.stored("stored") == b""
+
+
 def test_o_append_writes_at_the_end_wherever_others_moved_it(here: Here) -> None:
     path = put(here.path / "log", b"1")
     first = os.open(path, os.O_WRONLY | os.O_APPEND)
