@@ -27,6 +27,7 @@ from b2mount.core.errors import B2MountError
 from b2mount.core.listen import Listen
 from b2mount.core.moments import format_moment
 from b2mount.core.options import MountOptions
+from b2mount.core.scope import parse_source
 from b2mount.core.words import show_count
 from b2mount.fuse import Door, mount_flags
 from b2mount.journal.journal import Journal
@@ -43,6 +44,7 @@ from b2mount.mount_notify import (
 )
 from b2mount.mount_past import shown_options, shown_store
 from b2mount.mount_recent import RecentErrors
+from b2mount.mount_scope import find_scope, warn_if_empty
 from b2mount.mount_status import Reporter
 from b2mount.mount_stop import Left, watch_the_end
 from b2mount.mount_world import (
@@ -51,12 +53,10 @@ from b2mount.mount_world import (
     build,
     check_options,
     find_lock_buckets,
-    find_scope,
     label_of,
     make_budget,
     open_disk_cache,
     open_state,
-    warn_if_empty,
 )
 from b2mount.store.budget import Budget
 from b2mount.store.connect import MountStore, open_store
@@ -143,7 +143,10 @@ async def _main(
     try:
         _keep_what_was_imported()
         grant = await store.authorize()
-        scope = await find_scope(store, grant, options.source)
+        source = parse_source(options.source) if options.source else None
+        scope = await find_scope(
+            store, grant, source, bucket_id=options.bucket_id, read_only=options.read_only
+        )
         now_ms = int((time.time() + store.skew_seconds) * 1000)
         check_options(options, grant, now_ms=now_ms)
         options = shown_options(options)

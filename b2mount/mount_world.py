@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,20 +20,13 @@ from b2mount.cache.listing import Listing
 from b2mount.cache.listings import Listings
 from b2mount.core.access import LookUpBy, look_up_by
 from b2mount.core.budget import Limits
-from b2mount.core.errors import B2MountError, NoSuchFile
+from b2mount.core.errors import B2MountError
 from b2mount.core.grant import Capability, Grant
 from b2mount.core.moments import format_moment
 from b2mount.core.options import MountOptions
 from b2mount.core.places import Places, choose_places
 from b2mount.core.posix import INFO_LIMIT_LOCKED
-from b2mount.core.scope import (
-    Scope,
-    ScopeError,
-    demand_findable,
-    parse_source,
-    resolve_scope,
-    scope_id,
-)
+from b2mount.core.scope import Scope, ScopeError, scope_id
 from b2mount.core.views import END_OF_NAME, VERSIONS_ROOT, View
 from b2mount.fs.filesystem import FileSystem
 from b2mount.fs.nodes import FileNode, Nodes
@@ -80,35 +73,6 @@ class Mounted:
     scope: Scope
     state_dir: Path
     conflicts: Conflicts
-
-
-async def find_scope(store: Store, grant: Grant, source: str | None) -> Scope:
-    """Say what the root of the mount shows, with the bucket's ID. Raises ScopeError, NoSuchFile."""
-    scope = resolve_scope(grant, parse_source(source) if source else None)
-    if scope.single is None or scope.single.bucket_id is not None:
-        return scope
-    name = scope.single.name
-    demand_findable(grant, name)
-    rows = [row for row in await store.list_buckets(name=name) if row.name == name]
-    if not rows:
-        raise NoSuchFile(f"the account has no bucket {name!r}, or the key may not see it")
-    return replace(scope, single=replace(scope.single, bucket_id=rows[0].bucket_id))
-
-
-async def warn_if_empty(store: Store, grant: Grant, scope: Scope, options: MountOptions) -> None:
-    """Say so where SOURCE names a directory in which there is nothing: its name may be mistyped."""
-    named = parse_source(options.source).prefix if options.source else ""
-    if not named or scope.single is None or scope.single.bucket_id is None or options.at is not None:
-        return
-    if not grant.has(Capability.LIST_FILES) or not scope.directory.startswith(scope.limit):
-        return  # what lies above the key's prefix is made up from it
-    try:
-        page = await store.list_names(scope.single.bucket_id, scope.directory, limit=1)
-    except B2MountError as exc:
-        log.info("whether there is anything under %r is not known: %s", scope.directory, exc)
-        return
-    if not page.rows:
-        log.warning("there is nothing yet under %r in bucket %r", scope.directory, scope.single.name)
 
 
 def open_disk_cache(options: MountOptions, account_id: str, scope: Scope) -> DiskCache | None:

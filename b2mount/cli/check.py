@@ -16,19 +16,17 @@ from b2mount.cli.account_options import account_options
 from b2mount.cli.credentials import Search, explain_refusal, find_credentials
 from b2mount.cli.findings import Findings, describe_access, describe_kind, describe_root
 from b2mount.cli.mount import read_endpoint
+from b2mount.cli.mount_words import parse_bucket_id
 from b2mount.cli.reach import hints_on_reach
 from b2mount.cli.report import Exit, Failure, printable, say_hint, say_warning
 from b2mount.core.credentials import Credentials
 from b2mount.core.endpoints import remarks_on_endpoint
 from b2mount.core.errors import B2MountError, KeyExpired, KeyRejected, KeyRevoked
-from b2mount.core.grant import Grant
 from b2mount.core.scope import (
     Scope,
     ScopeError,
     Source,
-    demand_findable,
     parse_source,
-    resolve_scope,
 )
 
 IO_TIMEOUT = 20.0  # seconds; somebody sits and waits
@@ -36,6 +34,12 @@ IO_TIMEOUT = 20.0  # seconds; somebody sits and waits
 
 @click.command(short_help="Say what the key may do, before mounting.")
 @click.argument("source", required=False)
+@click.option(
+    "--bucket-id",
+    metavar="ID",
+    callback=units.reading(parse_bucket_id),
+    help="Of SOURCE's bucket, for a key of all buckets that lacks listBuckets.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @account_options()
 @click.option(
@@ -48,6 +52,7 @@ IO_TIMEOUT = 20.0  # seconds; somebody sits and waits
 )
 def check(
     source: str | None,
+    bucket_id: str | None,
     as_json: bool,
     file: Path | None,
     profile: str | None,
@@ -68,7 +73,14 @@ def check(
     credentials: Credentials | None = None
     try:
         credentials = find_credentials(Search(os.environ, Path.home(), file=file, profile=profile))
-        findings = _ask_b2(credentials, wanted, endpoint=endpoint, ca_file=ca_file, io_timeout=io_timeout)
+        findings = _ask_b2(
+            credentials,
+            wanted,
+            bucket_id=bucket_id,
+            endpoint=endpoint,
+            ca_file=ca_file,
+            io_timeout=io_timeout,
+        )
     except (B2MountError, Failure) as error:
         failure = _explain(error, credentials, endpoint)
         if as_json:
@@ -103,6 +115,7 @@ def _ask_b2(
     credentials: Credentials,
     source: Source | None,
     *,
+    bucket_id: str | None,
     endpoint: str | None,
     ca_file: Path | None,
     io_timeout: float,
@@ -110,6 +123,7 @@ def _ask_b2(
     """Authorize, and look for the buckets where the key does not tell them."""
     import trio
 
+    from b2mount.mount_scope import find_scope
     from b2mount.store.connect import open_store
     from b2mount.store.store import Store
 
@@ -117,25 +131,17 @@ def _ask_b2(
         store = open_store(credentials, endpoint=endpoint, ca_file=ca_file, io_timeout=io_timeout)
         try:
             grant = await store.authorize()
-            scope = resolve_scope(grant, source)
-            names = await look_for_buckets(store, grant, scope)
+            scope = await find_scope(store, grant, source, bucket_id=bucket_id)
+            names = await look_for_buckets(store, scope)
             skew = store.skew_seconds
         finally:
             await store.aclose()
         return Findings(credentials, grant, scope, names, int(time.time() * 1000), skew)
 
-    async def look_for_buckets(store: Store, grant: Grant, scope: Scope) -> tuple[str, ...] | None:
-        if scope.buckets is not None and all(bucket.bucket_id for bucket in scope.buckets):
+    async def look_for_buckets(store: Store, scope: Scope) -> tuple[str, ...]:
+        if scope.buckets is not None:
             return tuple(bucket.name for bucket in scope.buckets)
-        wanted = scope.single.name if scope.single else None
-        if wanted is not None:
-            demand_findable(grant, wanted)
-        names = tuple(row.name for row in await store.list_buckets(name=wanted))
-        if wanted is not None and not names:
-            raise ScopeError(
-                f"there is no bucket {wanted!r} in this account", "b2mount check lists the buckets there are"
-            )
-        return names
+        return tuple(row.name for row in await store.list_buckets())
 
     return trio.run(ask)
 
@@ -158,7 +164,7 @@ def describe(findings: Findings) -> Iterator[str]:
     yield f"key:      {findings.credentials.shown_id}, {kind}"
     yield f"found in: {findings.credentials.source}"
     yield f"account:  {grant.account_id}"
-    yield f"buckets:  {'not told by this key' if names is None else ', '.join(names) or 'none'}"
+    yield f"buckets:  {', '.join(names) or 'none'}"
     yield f"prefix:   {grant.prefix or 'none'}"
     yield f"ends:     {'never' if grant.expires_ms is None else _moment(grant.expires_ms)}"
     yield f"may:      {' '.join(findings.capability_names()) or 'nothing'}"
@@ -187,7 +193,7 @@ def as_object(findings: Findings) -> dict[str, Any]:
         "found_in": findings.credentials.source,
         "kind": describe_kind(grant, is_master=findings.is_master),
         "account": grant.account_id,
-        "buckets": None if findings.bucket_names is None else list(findings.bucket_names),
+        "buckets": list(findings.bucket_names),
         "prefix": grant.prefix,
         "expires_ms": grant.expires_ms,
         "capabilities": findings.capability_names(),

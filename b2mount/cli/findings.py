@@ -35,7 +35,7 @@ class Findings:
     credentials: Credentials
     grant: Grant
     scope: Scope
-    bucket_names: tuple[str, ...] | None  # None: all of the account, and the key may not list them
+    bucket_names: tuple[str, ...]
     now_ms: int
     skew_seconds: float = 0.0  # B2's clock minus this machine's
 

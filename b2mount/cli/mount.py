@@ -77,6 +77,7 @@ def _o_help() -> str:
 @_valued(
     "profile", "NAME", "Take the key, and all of this, from ~/.config/b2mount/NAME.toml or /etc/b2mount."
 )
+@_valued("bucket_id", "ID", "Of SOURCE's bucket, for a key of all buckets that lacks listBuckets.")
 @_valued("endpoint", "URL", f"Where to authorize, if not at Backblaze; also ${ENDPOINT_VARIABLE}.")
 @_valued("ca_file", "FILE", "Trust these certificate authorities as well.")
 @_valued("cache_dir", "DIR", "Block cache; may be deleted at any time.")

@@ -53,8 +53,16 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def parse_bucket_id(text: str) -> str:
+    """Check a bucket's ID as far as it can be: B2 documents no shape for it."""
+    if not re.fullmatch(r"[0-9A-Za-z_-]+", text):
+        raise ValueError(f"{text!r} is not a bucket's ID; B2's web page shows it beside the bucket's name")
+    return text
+
+
 # name of the field -> how its value is read; the name is also that of the -o word and of the flag
 VALUES: Mapping[str, Callable[[str], Any]] = {
+    "bucket_id": parse_bucket_id,
     "endpoint": parse_endpoint,
     "ca_file": parse_path,
     "state_dir": parse_path,

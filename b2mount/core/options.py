@@ -15,6 +15,7 @@ class MountOptions:
 
     mountpoint: Path
     source: str | None = None  # "BUCKET[/PREFIX]"; None: the key decides
+    bucket_id: str | None = None  # of SOURCE's bucket, for a key that may not ask B2 for it
     endpoint: str | None = None  # None: production; else the base URL that b2_authorize_account is asked at
     ca_file: Path | None = None  # extra certificate authority, for endpoints with one of their own
     state_dir: Path | None = None  # journal and spool; None: see core/places.py

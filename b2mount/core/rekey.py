@@ -20,6 +20,8 @@ def why_unfit(old: Grant, new: Grant, scope: Scope) -> str | None:
         return (
             f"it opens only names that begin {new.prefix!r}, and the mount shows those that begin {shown!r}"
         )
+    if new.has(Capability.LIST_FILES) and scope.single is not None and scope.single.bucket_id is None:
+        return "it lists files, which takes the bucket's ID, and this mount began without it: mount again"
     lost = old.capabilities & rights_used() & ~new.capabilities
     if lost:
         return f"it lacks {' and '.join(B2_NAMES[one] for one in lost)}, which the old one has"
@@ -40,6 +42,10 @@ def _missing_bucket(old: Grant, new: Grant, scope: Scope) -> str | None:
     else:
         return "every bucket of the account"
     for bucket in shown:
-        if bucket.bucket_id is not None and not new.covers_bucket(bucket.bucket_id):
+        if bucket.bucket_id is None:
+            covered = any(bucket.name == one.name for one in new.buckets)
+        else:
+            covered = new.covers_bucket(bucket.bucket_id)
+        if not covered:
             return f"bucket {bucket.name!r}"
     return None

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from b2mount.core.errors import B2MountError
 from b2mount.core.grant import AllowedBucket, Capability, Grant
@@ -102,9 +103,12 @@ def admits(name: str, limit: str) -> bool:
 # --- the root ---------------------------------------------------------------------------------------------
 
 
+UNKNOWN_BUCKET: Final = "?"  # stands for an ID that is not known and not needed; never sent to B2
+
+
 @dataclass(frozen=True, slots=True)
 class RootBucket:
-    """A bucket the mount shows; the ID is None where only b2_list_buckets could tell it."""
+    """A bucket the mount shows; the ID is None where the key itself does not tell it."""
 
     bucket_id: str | None
     name: str
@@ -135,7 +139,7 @@ def resolve_scope(grant: Grant, source: Source | None) -> Scope:
         if not grant.has(Capability.LIST_BUCKETS):
             raise ScopeError(
                 "the key is for all buckets, but may not list them (it lacks listBuckets)",
-                "use a key with listBuckets, or one that is limited to a bucket",
+                "name the bucket: b2mount mount BUCKET MOUNTPOINT; or use a key with listBuckets",
             )
         return Scope(None, "", grant.prefix, None)
     alive, gone = _known_buckets(grant.buckets)
@@ -162,21 +166,29 @@ def _pick_bucket(grant: Grant, name: str) -> RootBucket:
             if bucket.name == name:
                 return bucket
         raise ScopeError(f"the key does not cover bucket {name!r}", f"it covers {_in_words(grant)}")
-    if not grant.has(Capability.LIST_BUCKETS) and not grant.has(Capability.READ_FILES):
-        raise ScopeError(
-            f"the key cannot find bucket {name!r}: it lacks listBuckets, and readFiles too",
-            "use a key for that bucket alone, or one with listBuckets; it covers all buckets",
-        )
     return RootBucket(None, name)
 
 
-def demand_findable(grant: Grant, bucket: str) -> None:
-    """Raise ScopeError where the ID of a bucket that SOURCE names is not told and cannot be asked for."""
-    if not grant.has(Capability.LIST_BUCKETS):
-        raise ScopeError(
-            f"the ID of bucket {bucket!r} cannot be found out: the key lacks listBuckets",
-            "use a key that is limited to the bucket, or one with listBuckets",
-        )
+def needs_bucket_id(grant: Grant, *, read_only: bool) -> bool:
+    """Say whether a mount asks B2 for what takes a bucket's ID: listings and uploads, but no downloads."""
+    return grant.has(Capability.LIST_FILES) or (grant.has(Capability.WRITE_FILES) and not read_only)
+
+
+def unknown_bucket_id(bucket: str) -> ScopeError:
+    """Return what to say where a key needs the ID of the bucket that SOURCE names, and cannot ask for it."""
+    return ScopeError(
+        f"the ID of bucket {bucket!r} cannot be found out: the key lacks listBuckets",
+        "say it by --bucket-id (B2's web page shows it), or use a key with listBuckets or for this bucket",
+    )
+
+
+def is_of_bucket(file_id: str, bucket_id: str) -> bool:
+    """Say whether a version may lie in a bucket: file IDs begin `4_z`, the bucket's ID and `_`.
+
+    Source: Backblaze docs, "Files". An ID of another form tells nothing.
+    """
+    told = re.match("4_z([0-9a-f]{24})_", file_id)
+    return told is None or bucket_id in (told.group(1), UNKNOWN_BUCKET)
 
 
 def _known_buckets(allowed: Sequence[AllowedBucket]) -> tuple[tuple[RootBucket, ...], tuple[str, ...]]:

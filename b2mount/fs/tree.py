@@ -14,9 +14,9 @@ from cachetools import TTLCache
 from b2mount.cache.listing import Listing
 from b2mount.cache.listings import Found
 from b2mount.core.access import LookUpBy, Operation, look_up_by
-from b2mount.core.errors import IllegalName, NoSuchFile, NotADirectory
+from b2mount.core.errors import AccessDenied, IllegalName, NoSuchFile, NotADirectory
 from b2mount.core.names import PLACEHOLDER, check_length, parse_shown, shown
-from b2mount.core.scope import Place, RootBucket, admits, next_step, place
+from b2mount.core.scope import UNKNOWN_BUCKET, Place, RootBucket, admits, is_of_bucket, next_step, place
 from b2mount.core.views import END_OF_NAME, VERSIONS_ROOT
 from b2mount.fs.nodes import Content, DirectoryNode, FileNode, Node
 from b2mount.fs.overlay import Fact, Mark
@@ -60,7 +60,9 @@ class Tree:
         scope = world.scope
         single = scope.single
         if single is not None:
-            self.root = world.nodes.new_directory(None, scope.directory, single.bucket_id or "", single.name)
+            self.root = world.nodes.new_directory(
+                None, scope.directory, single.bucket_id or UNKNOWN_BUCKET, single.name
+            )
         else:
             self.root = world.nodes.new_directory(None, "", "", "")
 
@@ -198,9 +200,12 @@ class Tree:
         key = (parent.bucket_id, name)
         if key not in self._heads:
             try:
-                self._heads[key] = await self._world.store.head(parent.bucket_name, name)
+                version = await self._world.store.head(parent.bucket_name, name)
             except NoSuchFile:
                 self._heads[key] = None
+            else:
+                _demand_same_bucket(parent, version)
+                self._heads[key] = version
         return self._heads[key]
 
     def forget_head(self, bucket_id: str, name: str) -> None:
@@ -354,6 +359,14 @@ class Tree:
                 raise NotADirectory(f"{path}: not a directory")
             node, _ = await self.lookup(node, entry)
         return node
+
+
+def _demand_same_bucket(parent: DirectoryNode, version: FileVersion) -> None:
+    """Raise AccessDenied where the bucket's name and the ID that a person gave are those of two buckets."""
+    if not is_of_bucket(version.file_id, parent.bucket_id):
+        raise AccessDenied(
+            f"bucket {parent.bucket_name!r} has another ID than {parent.bucket_id}: --bucket-id"
+        )
 
 
 def same_content(current: Content, other: Content) -> bool:

@@ -264,6 +264,10 @@ class Caller:
             url = self.urls.take(owner) or await self._new_url(call, owner, target)
             return await self._upload_to(url, call, owner, target, work, progress)
 
+    async def prepare_upload(self, bucket_id: str) -> None:
+        """Put one more URL on the pile of a bucket."""
+        self.urls.put_back(bucket_id, await self._new_url("b2_upload_file", bucket_id, bucket_id))
+
     async def _upload_to(
         self,
         url: UploadUrl,

@@ -39,6 +39,10 @@ class MountStore(RetryingStore):
         """Why B2 does not take the key any more, as far as known; None where it does."""
         return self._b2.caller.key_refusal
 
+    async def prepare_upload(self, bucket_id: str) -> None:
+        """Get an upload URL of a bucket, which the first upload will use. Raises NoSuchFile for no bucket."""
+        await self._persist("get_upload_url", lambda: self._b2.caller.prepare_upload(bucket_id))
+
     def break_off(self) -> None:
         """End the requests under way at once, so that a program can end although the network hangs."""
         self._b2.caller.break_off()

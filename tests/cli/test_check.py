@@ -169,8 +169,14 @@ def test_an_account_wide_key_that_may_not_list_buckets_is_as_useless_as_to_mount
     assert status == 3
     assert stderr[:2] == [
         f"b2mount: error: the ID of bucket '{bucket}' cannot be found out: the key lacks listBuckets",
-        "b2mount: hint: use a key that is limited to the bucket, or one with listBuckets",
+        "b2mount: hint: say it by --bucket-id (B2's web page shows it), or use a key with listBuckets "
+        "or for this bucket",
     ]
+    bucket_id = emulator.bucket_id(bucket)
+    status, stdout, _ = checker.run(key_id, key, bucket, "--bucket-id", bucket_id)
+    assert status == 0
+    assert f"buckets:  {bucket}" in stdout
+    assert checker.run(key_id, key, bucket, "--bucket-id", "4a48fe8875c6214145260818")[0] == 3
 
 
 def test_a_key_that_ends_soon_is_warned_about(checker: Checker, emulator: Emulator, bucket: str) -> None:

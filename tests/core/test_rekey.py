@@ -52,6 +52,17 @@ def test_a_right_less_will_not_do_unless_no_operation_needs_it() -> None:
     assert unfit(OLD, old) is None
 
 
+def test_a_mount_that_began_without_its_buckets_id_takes_no_key_that_would_list() -> None:
+    old = replace(OLD, buckets=None, capabilities=Capability.READ_FILES)
+    source = Source("one", "a/")
+    for new in (old, replace(old, buckets=ONE), replace(old, buckets=TWO)):
+        assert unfit(new, old, source) is None
+    assert unfit(replace(old, buckets=TWO[1:]), old, source) == "it does not open bucket 'one'"
+    assert unfit(replace(old, capabilities=FILES), old, source) == (
+        "it lists files, which takes the bucket's ID, and this mount began without it: mount again"
+    )
+
+
 def test_what_counts_is_what_the_mount_shows_not_what_the_old_key_opened() -> None:
     source = Source("one", "a/b/")
     assert unfit(replace(OLD, prefix="a/b/"), source=source) is None

@@ -6,13 +6,16 @@ from hypothesis import strategies as st
 
 from b2mount.core.grant import AllowedBucket, Capability, Grant
 from b2mount.core.scope import (
+    UNKNOWN_BUCKET,
     Place,
     RootBucket,
     Scope,
     ScopeError,
     Source,
     admits,
+    is_of_bucket,
     list_prefix,
+    needs_bucket_id,
     next_step,
     parse_source,
     place,
@@ -229,7 +232,9 @@ def test_an_account_wide_key_asks_which_buckets_there_are() -> None:
 def test_an_account_wide_key_without_listBuckets_finds_no_bucket() -> None:
     with pytest.raises(ScopeError, match="lacks listBuckets") as caught:
         resolve_scope(grant(everywhere=True), None)
-    assert caught.value.hint == "use a key with listBuckets, or one that is limited to a bucket"
+    assert caught.value.hint == (
+        "name the bucket: b2mount mount BUCKET MOUNTPOINT; or use a key with listBuckets"
+    )
 
 
 def test_a_source_picks_a_bucket_of_the_account() -> None:
@@ -237,16 +242,30 @@ def test_a_source_picks_a_bucket_of_the_account() -> None:
     assert scope == Scope(RootBucket(None, "photos"), "a/", "", (RootBucket(None, "photos"),))
 
 
-def test_a_bucket_that_can_neither_be_listed_nor_read_by_name_is_refused() -> None:
-    key = grant(everywhere=True, capabilities=Capability.WRITE_FILES | Capability.LIST_FILES)
-    with pytest.raises(ScopeError, match="lacks listBuckets"):
-        resolve_scope(key, Source("photos", ""))
+@pytest.mark.parametrize(
+    ("rights", "read_only", "needed"),
+    [
+        (Capability.READ_FILES, False, False),
+        (Capability.READ_FILES | Capability.WRITE_FILES, True, False),
+        (Capability.READ_FILES | Capability.WRITE_FILES, False, True),
+        (Capability.READ_FILES | Capability.LIST_FILES, True, True),
+        (Capability.WRITE_FILES, False, True),
+    ],
+)
+def test_listing_and_writing_take_a_buckets_id_and_reading_does_not(
+    rights: Capability, read_only: bool, needed: bool
+) -> None:
+    key = grant(everywhere=True, capabilities=rights)
+    assert resolve_scope(key, Source("photos", "")).single == RootBucket(None, "photos")
+    assert needs_bucket_id(key, read_only=read_only) is needed
 
 
-@pytest.mark.parametrize("right", [Capability.LIST_BUCKETS, Capability.READ_FILES])
-def test_a_bucket_that_can_be_listed_or_read_by_name_is_enough(right: Capability) -> None:
-    scope = resolve_scope(grant(everywhere=True, capabilities=right), Source("photos", ""))
-    assert scope.single == RootBucket(None, "photos")
+def test_a_file_id_tells_its_bucket_as_far_as_it_has_the_known_form() -> None:
+    file_id = "4_z27c88f1d182b150646ff0b16_f1004ba650fe24e6b_d20150809_m012853_c100_v0009990_t0000"
+    assert is_of_bucket(file_id, "27c88f1d182b150646ff0b16")
+    assert not is_of_bucket(file_id, "27c88f1d182b150646ff0b17")
+    assert is_of_bucket(file_id, UNKNOWN_BUCKET)
+    assert is_of_bucket("another form", "27c88f1d182b150646ff0b17")
 
 
 def test_a_source_picks_one_of_several_buckets() -> None:

@@ -9,9 +9,11 @@ import trio
 
 from b2mount.core.errors import B2MountError
 from b2mount.core.options import MountOptions
+from b2mount.core.scope import Source
 from b2mount.fs.filesystem import Caller, FileSystem
 from b2mount.journal.journal import Journal
-from b2mount.mount_world import Kernel, Mounted, build, find_scope
+from b2mount.mount_scope import find_scope
+from b2mount.mount_world import Kernel, Mounted, build
 from b2mount.store.memory import MemoryStore
 
 ROOT = 1
@@ -63,7 +65,7 @@ async def little(
     options = MountOptions(
         directory / "nowhere", source=bucket.row.name, settle=settle, hard_delete=hard_delete, cache_size=0
     )
-    scope = await find_scope(store, store.grant, bucket.row.name)
+    scope = await find_scope(store, store.grant, Source(bucket.row.name, ""))
     journal = Journal(directory / "state", hard_delete=hard_delete)
     try:
         async with trio.open_nursery() as nursery:

@@ -25,11 +25,12 @@ def scoped(
     prefix: str | None = None,
     source: str | None = None,
     capabilities: Sequence[str] = ALL,
+    options: Sequence[str] = (),
 ) -> Iterator[Mount]:
     """Mount by a fresh key; at the end, demand that it asked for nothing outside and was refused nothing."""
     key = emulator.create_key(capabilities, buckets, prefix)
     since = emulator.last_seq()
-    with Mount(emulator, base, key, source=source) as mount:
+    with Mount(emulator, base, key, source=source, options=options) as mount:
         yield mount
     for entry in requests_of(emulator, key, since):
         asked = entry["name"] or entry["prefix"]
@@ -246,3 +247,61 @@ def test_a_key_for_all_buckets_that_may_not_list_them_is_told_to_name_one(
         scoped(emulator, tmp_path, None, capabilities=capabilities),
     ):
         pass
+
+
+def test_one_that_only_reads_needs_no_more_than_the_name_of_a_bucket(
+    emulator: Emulator, tenants: str, tmp_path: Path
+) -> None:
+    source = f"{tenants}/a"
+    with scoped(emulator, tmp_path, None, capabilities=["readFiles"], source=source) as mount:
+        assert (mount.path / "bc").read_bytes() == b"a/bc"
+        assert (mount.path / "b/deep/er/file").read_bytes() == b"a/b/deep/er/file"
+        with refused(errno.EACCES):
+            os.listdir(mount.path)
+
+
+@pytest.mark.parametrize(
+    "capabilities",
+    [
+        ("listFiles", "readFiles", "writeFiles"),
+        ("readFiles", "writeFiles"),
+        ("listFiles", "readFiles", "listAllBucketNames"),
+        ("writeFiles",),
+    ],
+)
+def test_one_that_lists_or_writes_is_told_the_buckets_id(
+    emulator: Emulator, tenants: str, tmp_path: Path, capabilities: Sequence[str]
+) -> None:
+    own = ["--bucket-id", emulator.bucket_id(tenants)]
+    with scoped(emulator, tmp_path, None, capabilities=capabilities, source=tenants, options=own) as mount:
+        if "readFiles" in capabilities:
+            assert (mount.path / "z").read_bytes() == b"z"
+        if "listFiles" in capabilities:
+            assert sorted(os.listdir(mount.path)) == ["a", "b", "z"]
+        if "writeFiles" in capabilities:
+            (mount.path / "new").write_bytes(b"new")
+            mount.flush()
+            assert emulator.download(tenants, "new") == b"new"
+
+
+def test_a_buckets_id_that_is_not_right_is_refused(
+    emulator: Emulator, three: list[str], tmp_path: Path
+) -> None:
+    one, other = three[:2]
+    no_bucket, not_one = "4a48fe8875c6214145260818", emulator.bucket_id(other)
+    cases = [
+        (ALL, [one], not_one, "has the ID"),
+        (ALL, None, not_one, "has the ID"),
+        (["writeFiles"], None, no_bucket, "has no bucket of the ID"),
+        (["listFiles"], None, no_bucket, "has no bucket of the ID"),
+    ]
+    for number, (capabilities, buckets, bucket_id, words) in enumerate(cases):
+        key = emulator.create_key(capabilities, buckets)
+        options = ["--bucket-id", bucket_id]
+        mount = Mount(emulator, tmp_path / str(number), key, source=one, options=options)
+        assert words in mount.start_refused()
+    key = emulator.create_key(["readFiles", "writeFiles"])
+    with Mount(emulator, tmp_path / "two", key, source=one, options=["--bucket-id", not_one]) as mount:
+        with refused(errno.EACCES):
+            os.stat(mount.path / "file")
+        assert "has another ID" in mount.log()
