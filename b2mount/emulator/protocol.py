@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from email.utils import formatdate
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -56,8 +57,9 @@ class EmulatorProtocol(HttpToolsProtocol):
         super().connection_made(JoiningTransport(transport))  # type: ignore[arg-type]  # all that is used is there
 
     def on_message_begin(self) -> None:
-        """Start a request."""
+        """Start a request; its reply is dated now, not when uvicorn last had time to look at the clock."""
         super().on_message_begin()
+        self.server_state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # a TypedDict without our key
         scope["b2mount.transport"] = self.transport
 

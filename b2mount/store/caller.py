@@ -29,7 +29,7 @@ log = logging.getLogger("b2mount.store")
 PRODUCTION = "https://api.backblazeb2.com"
 COPY_SECONDS = 1200.0  # b2sdk's limit for a copy inside B2, which may take minutes for 5 GB
 SKEW_SECONDS = 600.0  # b2sdk's limit for a clock that is wrong
-DATE_SLACK = 0.5  # seconds that a server may keep the Date it writes into its replies
+DATE_SLACK = 1.0  # seconds; many servers look at the clock once a second for the Date that they write
 T = TypeVar("T")
 
 
