@@ -155,7 +155,7 @@ class Player:
             await fs.setattr(ino, Wanted(mode=0o600 + number % 8), None)
         elif verb == "sync" and self.store.mood == "good":
             handle = fs.open(ino, os.O_RDWR)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await fs.files.fsync(handle)
             await fs.files.release(handle)
 

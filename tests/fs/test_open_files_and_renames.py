@@ -58,7 +58,7 @@ async def test_a_mode_set_while_a_commit_is_at_work_is_kept(
     copy = Spool.copy_range_from
 
     def slowly(self: Spool, other: Spool, start: int, end: int) -> None:
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         copy(self, other, start, end)
 
     async with little(tmp_path, store) as mount:

@@ -51,7 +51,7 @@ class Little:
             await self.fs.files.release(handle)
 
     async def flush(self) -> list[B2MountError]:
-        with trio.fail_after(20):
+        with trio.fail_after(120):
             await self.fs.commit_all()
             return [failure.error for failure in await self.journal.uploader.wait_all()]
 

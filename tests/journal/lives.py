@@ -1,7 +1,7 @@
 """Journals that run without a mount: one directory, one store, one life after the other."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from b2mount.store.memory_account import MemoryB2
 from b2mount.store.store import Action, FileVersion, Store
 
 FILE = Attributes(Kind.FILE, 1_600_000_000_123_456_789)
-SETTLE = 0.01  # seconds
+SETTLE = 600.0  # seconds: nothing is sent before it is flushed, however slow the machine is
 
 
 @dataclass(slots=True)
@@ -50,8 +50,15 @@ class Life:
 
     async def flush(self) -> list[B2MountError]:
         """Send all that is queued."""
-        with trio.fail_after(20):
+        with trio.fail_after(120):
             return [failure.error for failure in await self.journal.uploader.wait_all()]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what threads still have to do; trio's testing tools do not see them."""
+    with trio.fail_after(60):
+        while not condition():  # noqa: ASYNC110  # nobody tells of it
+            await trio.sleep(0.002)
 
 
 @contextlib.asynccontextmanager

@@ -30,7 +30,7 @@ async def killed_in_the_middle(life: Life, store: Stuck | Deaf) -> bytes:
     version = stored(store, life.bucket_id)
     expected = await edited(life, version)
     life.journal.uploader.hurry(next(iter(life.journal.queue.ops.values())))
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         await store.reached.wait()
     return expected
 

@@ -32,9 +32,9 @@ BASE = bytes(range(251)) * 60  # 15,060 bytes
 
 
 @pytest.fixture(autouse=True)
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploader, "RETRY_FIRST", 0.005)
-    monkeypatch.setattr(uploader, "RETRY_LAST", 0.01)
+def no_retries_but_those_of_a_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploader, "RETRY_FIRST", 600.0)
+    monkeypatch.setattr(uploader, "RETRY_LAST", 600.0)
 
 
 def stored(store: MemoryStore, bucket_id: str, data: bytes = BASE) -> FileVersion:
@@ -192,7 +192,7 @@ async def test_a_kill_among_the_parts_sends_only_those_that_miss(
     async with living(tmp_path / "state", stuck, bucket_id) as life:
         expected = await edited(life, version)
         life.journal.uploader.hurry(next(iter(life.journal.queue.ops.values())))
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await stuck.reached.wait()
     (begun,) = (file for file in store.account.files.values() if file.row.action is Action.START)
     have = len(begun.parts)
@@ -257,7 +257,6 @@ async def test_attributes_changed_between_two_attempts_are_those_that_arrive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_calls(monkeypatch)
-    monkeypatch.setattr(uploader, "RETRY_FIRST", 60.0)
     store, bucket_id = memory(minimum_part=PART)
     version = stored(store, bucket_id)
     store.account.on_call = failing = Failing(4, B2Unavailable, True)

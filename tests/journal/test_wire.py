@@ -20,7 +20,7 @@ async def store(emulator: Emulator) -> AsyncIterator[RetryingStore]:
     inner = B2Store(Key(emulator.master_key_id, emulator.master_key), endpoint=emulator.url)
     yield RetryingStore(
         inner,
-        io_timeout=10.0,
+        io_timeout=120.0,
         server_ms=inner.server_ms,
         backoff=lambda: Backoff(0.02),
         counters=inner.counters,

@@ -34,7 +34,7 @@ class Shop:
         self,
         key: tuple[str, str] | None = None,
         *,
-        io_timeout: float = 10.0,
+        io_timeout: float = 120.0,
         **options: Unpack[CallerOptions],
     ) -> RetryingStore:
         """Return a store that tries again, after short pauses."""

@@ -114,7 +114,7 @@ def test_importing_the_way_to_the_store_does_not_import_b2sdk() -> None:
 
 async def test_open_store_gives_a_store_that_works(emulator: Emulator, bucket: str) -> None:
     credentials = make_credentials(emulator.master_key_id, emulator.master_key, "a test")
-    store = open_store(credentials, endpoint=emulator.url + "/", io_timeout=5)
+    store = open_store(credentials, endpoint=emulator.url + "/", io_timeout=60)
     grant = await store.authorize()
     assert grant.account_id == emulator.account_id
     await store.list_names(emulator.bucket_id(bucket), "")

@@ -82,7 +82,7 @@ async def test_forty_callers_with_a_deleted_key_make_one_authorize_call_and_all_
 
 
 async def test_a_key_whose_time_is_over_is_told_as_such(shop: Shop, emulator: Emulator, bucket: str) -> None:
-    key = emulator.create_key(READ_WRITE, [bucket], seconds=2)
+    key = emulator.create_key(READ_WRITE, [bucket], seconds=10)
     store = shop.plain(key)
     grant = await store.authorize()
     assert grant.expires_ms is not None

@@ -19,7 +19,7 @@ from tests.contract.worlds import Bytes
 from tests.store.conftest import Shop
 from tests.support.emulator import Emulator
 
-QUICK = Limits(stall_seconds=5.0)
+PATIENT = Limits(stall_seconds=60.0)
 
 
 class Script:
@@ -30,6 +30,7 @@ class Script:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
+        self.first_closed = threading.Event()
         self._thread = threading.Thread(target=self._serve)
 
     def _serve(self) -> None:
@@ -41,6 +42,7 @@ class Script:
             self.connections += 1
             with connection, contextlib.suppress(OSError):
                 answer(connection)
+            self.first_closed.set()
 
     def __enter__(self) -> "Script":
         self._thread.start()
@@ -66,15 +68,18 @@ def head_of(connection: socket.socket) -> bytes:
     return data
 
 
-def says(*texts: bytes, then: float = 0.0) -> Callable[[socket.socket], None]:
-    """Answer each request on the connection with the next text; wait, then close."""
+def says(*texts: bytes, stays: bool = False) -> Callable[[socket.socket], None]:
+    """Answer each request on the connection with the next text, then close, or first let the other side."""
 
     def answer(connection: socket.socket) -> None:
         for text in texts:
             if not head_of(connection):
                 return
             connection.sendall(text)
-        time.sleep(then)
+        if stays:
+            connection.settimeout(120)
+            while connection.recv(65536):
+                pass
 
     return answer
 
@@ -91,11 +96,11 @@ def wire() -> Iterator[Wire]:
     wire.close()
 
 
-def get(wire: Wire, url: str, into: memoryview | None = None, limits: Limits = QUICK) -> Answer:
+def get(wire: Wire, url: str, into: memoryview | None = None, limits: Limits = PATIENT) -> Answer:
     return wire.exchange(Request("GET", url, {}, into=into), limits)
 
 
-def fault_of(wire: Wire, url: str, into: memoryview | None = None, limits: Limits = QUICK) -> Fault:
+def fault_of(wire: Wire, url: str, into: memoryview | None = None, limits: Limits = PATIENT) -> Fault:
     with pytest.raises(WireFault) as caught:
         get(wire, url, into, limits)
     return caught.value.fault
@@ -119,12 +124,12 @@ def test_an_answer_may_have_hundreds_of_headers(wire: Wire) -> None:
 def test_a_connection_that_the_server_closed_meanwhile_is_not_used(wire: Wire) -> None:
     with Script(says(ok(b"1")), says(ok(b"2"))) as server:
         assert get(wire, server.url).body == b"1"
-        time.sleep(0.05)
+        assert server.first_closed.wait(60)
         assert get(wire, server.url).body == b"2"
 
 
 def test_a_connection_that_the_server_is_to_close_is_not_kept(wire: Wire) -> None:
-    with Script(says(ok(b"1", b"Connection: close"), then=0.2), says(ok(b"2"))) as server:
+    with Script(says(ok(b"1", b"Connection: close"), stays=True), says(ok(b"2"))) as server:
         assert get(wire, server.url).body == b"1"
         assert get(wire, server.url).body == b"2"
 
@@ -178,12 +183,12 @@ def test_a_download_cut_short_is_a_fault(wire: Wire) -> None:
 
 
 def test_silence_is_a_fault_after_the_time_for_it(wire: Wire) -> None:
-    with Script(says(b"", then=1.5)) as server:
+    with Script(says(b"", stays=True)) as server:
         assert fault_of(wire, server.url, limits=Limits(0.2)) is Fault.TIMEOUT
 
 
 def test_silence_in_the_middle_of_a_body_is_a_fault(wire: Wire) -> None:
-    with Script(says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345", then=1.5)) as server:
+    with Script(says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345", stays=True)) as server:
         assert fault_of(wire, server.url, memoryview(bytearray(10)), Limits(0.2)) is Fault.TIMEOUT
 
 
@@ -196,14 +201,14 @@ def test_a_body_that_trickles_ends_with_the_time_for_all_of_it(wire: Wire) -> No
             time.sleep(0.02)
 
     with Script(trickle) as server:
-        limits = Limits(5.0, time.monotonic() + 0.3)
+        limits = Limits(60.0, time.monotonic() + 0.3)
         assert fault_of(wire, server.url, memoryview(bytearray(100_000_000)), limits) is Fault.TIMEOUT
 
 
 def test_nobody_at_the_port_is_a_fault_of_the_connection(wire: Wire) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert fault_of(wire, f"http://127.0.0.1:{port}/") is Fault.CONNECT
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # so that no other test listens there meanwhile
+        assert fault_of(wire, f"http://127.0.0.1:{deaf.getsockname()[1]}/") is Fault.CONNECT
 
 
 def test_a_host_that_nobody_knows_is_a_fault_of_names(wire: Wire) -> None:
@@ -220,7 +225,7 @@ def test_a_server_that_answers_before_it_has_read_all_is_heard(wire: Wire) -> No
 
     with Script(refuse) as server:
         request = Request("POST", server.url, {}, Bytes(b"x" * 8_000_000))
-        assert wire.exchange(request, QUICK).status == 503
+        assert wire.exchange(request, PATIENT).status == 503
 
 
 def test_a_request_that_did_not_go_out_whole_is_told_as_such(wire: Wire) -> None:
@@ -231,7 +236,7 @@ def test_a_request_that_did_not_go_out_whole_is_told_as_such(wire: Wire) -> None
     with Script(slam) as server:
         request = Request("POST", server.url, {}, Bytes(b"x" * 50_000_000))
         with pytest.raises(WireFault) as caught:
-            wire.exchange(request, QUICK)
+            wire.exchange(request, PATIENT)
         assert (caught.value.fault, caught.value.sent) == (Fault.RESET, False)
 
 
@@ -245,7 +250,7 @@ def test_a_check_that_raises_ends_the_request(wire: Wire) -> None:
     with Script(says(ok(b"x" * 1000))) as server:
         into = memoryview(bytearray(1000))
         with pytest.raises(Enough):
-            wire.exchange(Request("GET", server.url, {}, into=into, check=check), QUICK)
+            wire.exchange(Request("GET", server.url, {}, into=into, check=check), PATIENT)
 
 
 # --- TLS --------------------------------------------------------------------------------------------------
