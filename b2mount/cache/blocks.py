@@ -15,8 +15,10 @@ from pathlib import Path
 
 import trio
 
+from b2mount.cache.blockfiles import DIRECT_LEAST
+from b2mount.cache.buffers import Areas
 from b2mount.cache.disk import DiskCache
-from b2mount.cache.flights import Flight, new_buffer
+from b2mount.cache.flights import Flight
 from b2mount.cache.memory import BlockMemory
 from b2mount.cache.wholes import Wholes
 from b2mount.core.errors import B2MountError, DataCorrupt
@@ -27,6 +29,7 @@ log = logging.getLogger("b2mount.cache")
 
 BLOCK = 128 << 10  # bytes; the kernel's read-ahead asks for as much at once
 DISK_THREADS = 4  # at once for the disk cache; a guess
+DIRECT_THREADS = 2  # of those may wait for the disk itself to have written; a slow one holds nobody up
 AHEAD_SHARE = 7, 8  # of the connections may fetch ahead; the rest is for who waits
 WORTH_CANCELLING = 1 << 20  # bytes still to come; a broken connection costs a new one
 TELLING_SIZE = 512 << 10  # bytes of a request from which its speed says something of the network
@@ -63,6 +66,7 @@ class Blocks:
         self._store = store
         self._nursery = nursery
         self._memory = BlockMemory(memory_size, BLOCK)
+        self._areas = Areas()
         self._disk = disk
         self._disk_limiter = trio.CapacityLimiter(DISK_THREADS)
         self.ahead_requests = max(downloads * AHEAD_SHARE[0] // AHEAD_SHARE[1], 1)
@@ -215,10 +219,10 @@ class Blocks:
     async def _fetch(self, version: FileVersion, flight: Flight) -> None:
         error: BaseException | None = None
         size = flight.high - flight.low
-        flight.data = new_buffer(size)
-        self._memory.reserve(size)
+        self._memory.reserve(size)  # first: what leaves memory for it is what it is put in
         is_new = False
         try:
+            flight.data = self._areas.take(size)
             if not await self._read_disk(flight):
                 await self._download(flight)
                 is_new = True
@@ -313,9 +317,11 @@ class Blocks:
         cached = self._disk.make_room(version.file_id, version.size, size)
         if cached is None:
             return
+        keeps_up = self._disk_limiter.borrowed_tokens < DIRECT_THREADS
+        write = partial(self._disk.write, cached, flight.first, flight.data)
         try:
             sums = await trio.to_thread.run_sync(
-                self._disk.write, cached, flight.first, flight.data, limiter=self._disk_limiter
+                partial(write, direct=size >= DIRECT_LEAST and keeps_up), limiter=self._disk_limiter
             )
         except OSError as exc:
             log.warning("the block cache cannot be written: %s", exc.strerror)

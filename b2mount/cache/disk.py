@@ -16,9 +16,12 @@ import os
 import sqlite3
 from array import array
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import xxhash
+
+from b2mount.cache import blockfiles
 
 log = logging.getLogger("b2mount.cache")
 
@@ -159,37 +162,25 @@ class DiskCache:
 
     def read(self, version: CachedVersion, index: int, buffer: memoryview) -> bool:
         """Fill *buffer* with blocks from *index* on; False where one is not what was written."""
-        low, filled = index * self._block, 0
         try:
-            fd = os.open(version.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                while filled < len(buffer):
-                    count = os.preadv(fd, [buffer[filled:]], low + filled)
-                    if count == 0:
-                        return False
-                    filled += count
-            finally:
-                os.close(fd)
+            if not blockfiles.read(version.path, index * self._block, buffer):
+                return False
         except OSError:
             return False
         sums = self.sums_of(buffer)
         return sums == list(version.sums[index : index + len(sums)])
 
-    def write(self, version: CachedVersion, index: int, data: memoryview) -> list[int]:
-        """Write blocks from *index* on; return their checksums for `note`. Raises OSError."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+    def write(self, version: CachedVersion, index: int, data: memoryview, *, direct: bool) -> list[int]:
+        """Write blocks from *index* on; return their checksums for `note`. Raises OSError.
+
+        *direct*: past the page cache, which costs less and returns once the disk has it.
+        """
+        write = partial(blockfiles.write, version.path, index * self._block, data, direct=direct)
         try:
-            fd = os.open(version.path, flags, 0o600)
+            write()
         except FileNotFoundError:  # somebody deleted the directory, as they may
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(version.path, flags, 0o600)
-        try:
-            view, offset = memoryview(data), index * self._block
-            while view:
-                done = os.pwrite(fd, view, offset)
-                view, offset = view[done:], offset + done
-        finally:
-            os.close(fd)
+            write()
         return self.sums_of(data)
 
     def take_file(self, version: CachedVersion, path: Path) -> list[int]:

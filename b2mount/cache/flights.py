@@ -4,25 +4,11 @@ A large range is of use from its first bytes on. The thread says how far it is; 
 waits for is there. Knows nothing of where the bytes come from.
 """
 
-import mmap
 import sys
 
 import trio
 
-HUGE = 2 << 20  # bytes; from here on the kernel is asked for huge pages: one fault instead of 512
 NEVER = sys.maxsize
-
-
-def new_buffer(size: int) -> memoryview:
-    """Return writable memory that goes back to the system with its last view.
-
-    Large ones come from mmap: a bytearray would be zeroed here, under Python's lock, and stay with malloc.
-    """
-    if size < HUGE:
-        return memoryview(bytearray(size))
-    area = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    area.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(area)
 
 
 class Flight:

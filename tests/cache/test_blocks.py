@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from b2mount.cache.blocks import BLOCK, Blocks
-from b2mount.cache.disk import DiskCache
+from b2mount.cache.disk import CachedVersion, DiskCache
 from b2mount.core.errors import B2Unavailable
 from b2mount.store.store import FileVersion
 from tests.journal.lives import memory
@@ -259,6 +260,34 @@ async def test_a_second_mount_is_told_that_the_cache_is_taken(tmp_path: Path) ->
             DiskCache(tmp_path, GiB, BLOCK)
     disk.close()
     DiskCache(tmp_path, GiB, BLOCK).close()
+
+
+async def test_a_slow_disk_is_left_to_the_page_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(4, 8 * BLOCK)
+    real, written, slow = DiskCache.write, threading.Event(), []
+
+    def write(
+        disk: DiskCache, version: CachedVersion, index: int, data: memoryview, *, direct: bool
+    ) -> list[int]:
+        if direct:
+            slow.append(version.file_id)
+            assert written.wait(60)
+        return real(disk, version, index, data, direct=direct)
+
+    monkeypatch.setattr(DiskCache, "write", write)
+    disk = DiskCache(tmp_path, GiB, BLOCK)
+    async with trio.open_nursery() as nursery:
+        blocks = Blocks(bench.store, nursery, 0, disk)
+        for version, data in zip(bench.versions, bench.data, strict=True):
+            assert await blocks.read(version, 0, version.size) == data
+        with trio.fail_after(60):
+            while disk.used_bytes < 2 * 8 * BLOCK:  # noqa: ASYNC110 (a thread has no event)
+                await trio.sleep(0.01)
+        assert not set(slow) & {version.file_id for version in bench.versions if disk.has(version.file_id, 0)}
+        written.set()
+    assert len(slow) == 2
+    assert disk.used_bytes == 4 * 8 * BLOCK
+    disk.close()
 
 
 async def test_a_version_dropped_while_it_is_read_keeps_the_count_right(tmp_path: Path) -> None:
