@@ -147,9 +147,9 @@ async def _main(
         scope = await find_scope(
             store, grant, source, bucket_id=options.bucket_id, read_only=options.read_only
         )
-        now_ms = int((time.time() + store.skew_seconds) * 1000)
-        check_options(options, grant, now_ms=now_ms)
-        options = shown_options(options)
+        now_ms, skew_ms = int(time.time() * 1000), int(store.skew_seconds * 1000)
+        check_options(options, grant, now_ms=now_ms + max(skew_ms, 0))
+        options = shown_options(options, now_ms=now_ms + skew_ms)
         await warn_if_empty(store, grant, scope, options)
         lock_buckets = await find_lock_buckets(store, grant, scope)
         state = exits.enter_context(open_state(options, grant.account_id, scope))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from b2mount.core.errors import LocalStorageError
 from b2mount.core.options import MountOptions
+from b2mount.store.authorization import CLOCK_SLACK_MS
 from b2mount.store.past import PastStore
 from b2mount.store.store import Store
 
@@ -26,11 +27,15 @@ def shown_store(store: Store, options: MountOptions) -> Store:
     return store if options.at is None else PastStore(store, options.at)
 
 
-def shown_options(options: MountOptions) -> MountOptions:
-    """Return the options that the mount lives by."""
+def shown_options(options: MountOptions, *, now_ms: int) -> MountOptions:
+    """Return the options that the mount lives by; *now_ms* is B2's clock.
+
+    A moment that is past by this machine's clock alone is B2's present: what it shows must not change later.
+    """
     if options.at is None:
         return options
-    return replace(options, read_only=True, listing_ttl=UNCHANGING_SECONDS)
+    at = min(options.at, now_ms + CLOCK_SLACK_MS)
+    return replace(options, at=at, read_only=True, listing_ttl=UNCHANGING_SECONDS)
 
 
 @contextlib.contextmanager

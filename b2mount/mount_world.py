@@ -41,6 +41,7 @@ from b2mount.journal.ops import Kind, Op, parents
 from b2mount.journal.sender import Sender
 from b2mount.journal.streams import Streams
 from b2mount.mount_past import passing_directory
+from b2mount.store.authorization import CLOCK_SLACK_MS
 from b2mount.store.budget import Budget
 from b2mount.store.connect import MountStore
 from b2mount.store.counting import Counters
@@ -141,7 +142,10 @@ async def find_lock_buckets(store: Store, grant: Grant, scope: Scope) -> frozens
 
 
 def check_options(options: MountOptions, grant: Grant, *, now_ms: int) -> None:
-    """Raise ScopeError where the key cannot do what the mount was asked to do; *now_ms* is B2's clock."""
+    """Raise ScopeError where the key cannot do what the mount was asked to do.
+
+    *now_ms* is the later of B2's clock and this machine's, by which a person says "now".
+    """
     if options.at is not None:
         _check_moment(options.at, grant, now_ms)
     if options.versions:
@@ -164,7 +168,7 @@ def _check_moment(at_ms: int, grant: Grant, now_ms: int) -> None:
             "--at was said, but the key lacks listFiles",
             "leave it out, or use a key with listFiles: what was there is found by listing versions",
         )
-    if at_ms > now_ms:
+    if at_ms > now_ms + CLOCK_SLACK_MS:
         raise ScopeError(
             f"--at {format_moment(at_ms)} lies in the future: it is {format_moment(now_ms)} now",
             "say a moment of the past; leave --at out for what is there now",

@@ -10,6 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from b2mount.core.grant import Capability, Grant
+from b2mount.core.options import MountOptions
+from b2mount.core.scope import ScopeError
+from b2mount.mount_past import shown_options
+from b2mount.mount_world import check_options
+from b2mount.store.authorization import CLOCK_SLACK_MS
 from tests.support.emulator import Emulator
 from tests.support.mount import Mount, MountFailed, mounted
 from tests.support.semantics import calls_of, fresh_bucket, refusals_of, refused
@@ -246,6 +252,17 @@ def test_a_moment_that_cannot_be_shown_is_refused_with_words(
         looking_back(emulator, tmp_path, [bucket], at, capabilities=capabilities),
     ):
         pass
+
+
+def test_now_is_no_moment_of_the_future_although_clocks_differ_a_little() -> None:
+    grant = Grant("account", Capability.LIST_FILES, None, "", None)
+    for ahead_ms, at_ms in ((0, T0), (1500, T0 + 1500), (60_000, T0 + CLOCK_SLACK_MS)):
+        options = MountOptions(Path("/mnt"), at=T0 + ahead_ms)  # "now" by a clock so much ahead of B2's
+        check_options(options, grant, now_ms=max(T0, T0 + ahead_ms))
+        assert shown_options(options, now_ms=T0).at == at_ms
+    with pytest.raises(ScopeError, match="lies in the future"):
+        check_options(MountOptions(Path("/mnt"), at=T0 + 60_000), grant, now_ms=T0)
+    check_options(MountOptions(Path("/mnt"), at=T0 + 1500), grant, now_ms=T0)
 
 
 def test_a_walk_of_the_past_costs_flat_listings(emulator: Emulator, bucket: str, tmp_path: Path) -> None:
