@@ -15,6 +15,7 @@ from pathlib import Path
 
 from b2mount.core.errors import LocalStorageError
 from b2mount.core.options import MountOptions
+from b2mount.mount_private import make_private
 from b2mount.store.authorization import CLOCK_SLACK_MS
 from b2mount.store.past import PastStore
 from b2mount.store.store import Store
@@ -45,8 +46,8 @@ def passing_directory(state: Path) -> Iterator[Path]:
     Raises LocalStorageError.
     """
     parent = state / "past"
+    make_private(parent, "state directory")
     try:
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in parent.iterdir():
             _remove_unused(left)
         made = tempfile.mkdtemp(dir=parent)

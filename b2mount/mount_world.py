@@ -20,7 +20,7 @@ from b2mount.cache.listing import Listing
 from b2mount.cache.listings import Listings
 from b2mount.core.access import LookUpBy, look_up_by
 from b2mount.core.budget import Limits
-from b2mount.core.errors import B2MountError
+from b2mount.core.errors import B2MountError, LocalStorageError
 from b2mount.core.grant import Capability, Grant
 from b2mount.core.moments import format_moment
 from b2mount.core.options import MountOptions
@@ -41,6 +41,7 @@ from b2mount.journal.ops import Kind, Op, parents
 from b2mount.journal.sender import Sender
 from b2mount.journal.streams import Streams
 from b2mount.mount_past import passing_directory
+from b2mount.mount_private import make_private
 from b2mount.store.authorization import CLOCK_SLACK_MS
 from b2mount.store.budget import Budget
 from b2mount.store.connect import MountStore
@@ -83,9 +84,12 @@ def open_disk_cache(options: MountOptions, account_id: str, scope: Scope) -> Dis
     past = "" if options.at is None else "-past"  # so that no mount of the present finds it locked
     directory = _places(options).cache / "blocks" / (scope_id(account_id, scope) + past)
     try:
+        make_private(directory, "cache directory")
         return DiskCache(directory, options.cache_size, BLOCK)
     except BlockingIOError:
         log.warning("%s is used by another mount; this one keeps its blocks in memory alone", directory)
+    except LocalStorageError as exc:
+        log.warning("%s; blocks are kept in memory alone", str(exc).splitlines()[0])
     except (OSError, sqlite3.Error) as exc:
         log.warning("%s cannot be used (%s); blocks are kept in memory alone", directory, exc)
     return None
@@ -104,11 +108,16 @@ def make_budget(options: MountOptions, counters: Counters) -> Budget:
 
 
 def open_state(options: MountOptions, account_id: str, scope: Scope) -> AbstractContextManager[Path]:
-    """Return where the journal of a mount lies, which is in use as long as the context."""
+    """Return where the journal of a mount lies, which is in use as long as the context.
+
+    Raises LocalStorageError where it cannot be made, or would not be ours alone.
+    """
     state = _places(options).state
     if options.at is not None:
         return passing_directory(state)
-    return contextlib.nullcontext(state / scope_id(account_id, scope))
+    directory = state / scope_id(account_id, scope)
+    make_private(directory, "state directory")
+    return contextlib.nullcontext(directory)
 
 
 def label_of(options: MountOptions, account_id: str, scope: Scope) -> Label:

@@ -98,7 +98,14 @@ def _open_log(log_file: Path, journal: Path | None) -> int:
     if found is not None:
         return found
     log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    if journal is None:  # named by a person, who may have meant a link
+        return os.open(log_file, flags, 0o600)
+    log = os.open(log_file, flags | os.O_NOFOLLOW, 0o600)
+    if os.fstat(log).st_uid != os.geteuid():
+        os.close(log)
+        raise Failure(f"{log_file} belongs to somebody else", "remove it, or name another by --log-file")
+    return log
 
 
 def _open_journal(path: Path) -> int | None:
