@@ -248,10 +248,13 @@ class _Mount:
                 await self._flush(mounted)
                 serving.cancel_scope.cancel()
         finally:
+            kernel.leave()
             pyfuse3.close(unmount=True)
         failures = await self._flush(mounted)
         if not self.left_at_once:
             await mounted.conflicts.look_last()
+        if not failures:
+            failures = await self._flush(mounted)  # what the look had stored beside
         return failures
 
     def _what_is_left(self) -> Left:

@@ -13,6 +13,7 @@ from b2mount.core.credentials import Credentials
 from b2mount.core.errors import B2MountError, LocalStorageError
 from b2mount.core.posix import INFO_LIMIT_LOCKED
 from b2mount.core.scope import RootBucket, Scope
+from b2mount.journal.conflicts import Conflicts
 from b2mount.journal.drafts import local_error
 from b2mount.journal.export import Exported, Fetch, export
 from b2mount.journal.journal import Journal
@@ -22,9 +23,8 @@ from b2mount.journal.ops import Kind, Op
 from b2mount.journal.sender import Sender
 from b2mount.journal.streams import Streams
 from b2mount.journal.uploader import Failure
-from b2mount.mount_world import find_lock_buckets
+from b2mount.mount_world import find_lock_buckets, server_ms
 from b2mount.store.connect import MountStore, open_store
-from b2mount.store.store import FileVersion
 
 Progress = Callable[[int, int], None]  # files and bytes left
 
@@ -91,11 +91,16 @@ async def _send_all(
         info_limits=dict.fromkeys(locked, INFO_LIMIT_LOCKED),
         skew_seconds=lambda: store.skew_seconds,
     )
+    # What is overwritten now is looked at for changes by others by the next mount: its row is in the journal.
+    conflicts = Conflicts(
+        store, store.grant.prefix, server_ms=functools.partial(server_ms, store), database=journal.database
+    )
+    sender.made = conflicts.made
     journal.start(
         sender.send,
         settle=0,
         width=16,
-        on_done=_unheeded,
+        on_done=conflicts.sent,
         on_refused=lambda op, _error: op.kind is Kind.HIDE,  # as on a mount: what was written is kept
         on_spool_free=_nothing_to_keep,
         large=large,
@@ -113,10 +118,6 @@ async def _send_all(
     with contextlib.suppress(B2MountError):  # what is sent already is found to be so next time
         await journal.commit()
     return failures
-
-
-def _unheeded(_op: Op, _version: FileVersion | None) -> None:
-    return None
 
 
 async def _nothing_to_keep(_op: Op) -> None:

@@ -18,16 +18,17 @@ from b2mount.cache.blocks import BLOCK, Blocks
 from b2mount.cache.disk import DiskCache
 from b2mount.cache.listing import Listing
 from b2mount.cache.listings import Listings
-from b2mount.core.access import LookUpBy, look_up_by
+from b2mount.core.access import LookUpBy, is_read_only, look_up_by
 from b2mount.core.budget import Limits
 from b2mount.core.errors import B2MountError, LocalStorageError
 from b2mount.core.grant import Capability, Grant
 from b2mount.core.moments import format_moment
-from b2mount.core.options import MountOptions
+from b2mount.core.options import KEEP_BOTH, MountOptions
 from b2mount.core.places import Places, choose_places
 from b2mount.core.posix import INFO_LIMIT_LOCKED
 from b2mount.core.scope import Scope, ScopeError, scope_id
 from b2mount.core.views import END_OF_NAME, VERSIONS_ROOT, View
+from b2mount.fs.copies import keep_beside
 from b2mount.fs.filesystem import FileSystem
 from b2mount.fs.nodes import FileNode, Nodes
 from b2mount.fs.overlay import Mark, Overlay
@@ -62,6 +63,12 @@ class Kernel:
     invalidate_inode: Callable[[int], None] = lambda _ino: None
     invalidate_entry: Callable[[int, str], None] = lambda _ino, _name: None
     invalidate_entries_now: Callable[[list[tuple[int, str]]], None] = lambda _entries: None
+
+    def leave(self) -> None:
+        """Tell it nothing from now on."""
+        self.invalidate_inode = lambda _ino: None
+        self.invalidate_entry = lambda _ino, _name: None
+        self.invalidate_entries_now = lambda _entries: None
 
 
 @dataclass(slots=True)
@@ -159,6 +166,8 @@ def check_options(options: MountOptions, grant: Grant, *, now_ms: int) -> None:
         _check_moment(options.at, grant, now_ms)
     if options.versions:
         _check_versions(options, grant)
+    if options.conflicts == KEEP_BOTH:
+        _check_conflicts(options, grant)
     if options.bypass_governance and not grant.has(Capability.BYPASS_GOVERNANCE):
         raise ScopeError(
             "--bypass-governance was said, but the key lacks bypassGovernance",
@@ -169,6 +178,15 @@ def check_options(options: MountOptions, grant: Grant, *, now_ms: int) -> None:
             "--manage-buckets was said, but the key lacks writeBuckets and deleteBuckets",
             "leave it out; only keys for the whole account can hold those",
         )
+
+
+def _check_conflicts(options: MountOptions, grant: Grant) -> None:
+    if is_read_only(grant, options.read_only) or grant.has(Capability.LIST_FILES, Capability.READ_FILES):
+        return
+    raise ScopeError(
+        "--conflicts=keep-both was said, but the key lacks listFiles or readFiles",
+        "leave it out, or use a key with both: lost updates are found by listing, and stored by copying",
+    )
 
 
 def _check_moment(at_ms: int, grant: Grant, now_ms: int) -> None:
@@ -259,7 +277,13 @@ def build(
     world.blocks.on_damaged = partial(_forget_pages, world, nursery)
     tree = Tree(world)
     holder.append(tree)
-    conflicts = Conflicts(store, scope.limit, server_ms=functools.partial(_server_ms, store))
+    conflicts = Conflicts(
+        store,
+        scope.limit,
+        server_ms=functools.partial(server_ms, store),
+        database=journal.database,
+        keep=functools.partial(keep_beside, world, tree) if options.conflicts == KEEP_BOTH else None,
+    )
     mounted = Mounted(
         options,
         world,
@@ -365,7 +389,8 @@ def _skew_seconds(store: Store) -> float:
     return store.skew_seconds if isinstance(store, MountStore) else 0.0
 
 
-def _server_ms(store: Store) -> int:
+def server_ms(store: Store) -> int:
+    """Return what B2's clock shows."""
     return int((time.time() + _skew_seconds(store)) * 1000)
 
 

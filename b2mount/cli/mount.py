@@ -109,6 +109,12 @@ def _o_help() -> str:
 @_valued(
     "at", "TIME", "Show what was there then, read-only: 2026-01-31, 2026-01-31T12:00Z, '3 days ago', @EPOCH."
 )
+@_valued(
+    "conflicts",
+    "HOW",
+    "Where another host wrote a file meanwhile: report it, or keep-both: store beside it, as "
+    "NAME.conflict-TIME.EXT, the version that shows no more.  [report]",
+)
 @_switch("write_through", "Let close() wait until B2 has the file.")
 @click.option(
     "--log-level",

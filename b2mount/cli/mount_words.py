@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from b2mount.cli import units
 from b2mount.core.listen import parse_listen
-from b2mount.core.options import MountOptions
+from b2mount.core.options import CONFLICTS, MountOptions
 from b2mount.fs.local_time import read_moment
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -36,6 +36,13 @@ def parse_log_level(text: str) -> str:
     """Check a log level."""
     if text not in LOG_LEVELS:
         raise ValueError(f"{text!r} is not a log level; choose one of {', '.join(LOG_LEVELS)}")
+    return text
+
+
+def parse_conflicts(text: str) -> str:
+    """Check what is to be done about lost updates."""
+    if text not in CONFLICTS:
+        raise ValueError(f"{text!r} is not known; choose one of {', '.join(CONFLICTS)}")
     return text
 
 
@@ -82,6 +89,7 @@ VALUES: Mapping[str, Callable[[str], Any]] = {
     "uid": units.parse_uid,
     "gid": units.parse_gid,
     "umask": units.parse_umask,
+    "conflicts": parse_conflicts,
     "at": read_moment,
     # of this program rather than of the mount:
     "credentials": parse_path,

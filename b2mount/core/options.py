@@ -5,6 +5,8 @@ from pathlib import Path
 
 from b2mount.core.listen import Listen
 
+REPORT, KEEP_BOTH = CONFLICTS = ("report", "keep-both")
+
 MIB = 1 << 20
 GIB = 1 << 30
 
@@ -37,6 +39,7 @@ class MountOptions:
     bypass_governance: bool = False  # delete, and weaken the retention of, what governance holds
     manage_buckets: bool = False  # mkdir and rmdir in a root that shows buckets make and delete them
     write_through: bool = False
+    conflicts: str = REPORT  # what is done about lost updates: one of CONFLICTS
     versions: bool = False  # show every version under .b2versions/
     at: int | None = None  # show this moment, read-only; milliseconds since the epoch
     metrics: Listen | None = None  # where Prometheus may ask; None: nowhere

@@ -67,7 +67,8 @@ class Commits:
             if node.gone:  # unlinked meanwhile
                 world.journal.discard(draft)
                 return
-            over = base_id(draft, node.name)
+            made_new = draft.resolve_base() is None
+            over = "" if made_new else base_id(draft, node.name)
             world.journal.put(node.bucket_id, node.name, draft, over=over)
             world.overlay.set(node.bucket_id, node.name, draft)
             await world.journal.commit()

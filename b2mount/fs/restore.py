@@ -15,17 +15,17 @@ from b2mount.core.errors import (
     InvalidArgument,
     NoSuchFile,
 )
-from b2mount.core.names import PLACEHOLDER, check_uploadable, is_placeholder, parse_shown, shown
+from b2mount.core.names import PLACEHOLDER, check_uploadable, is_placeholder, parse_shown
 from b2mount.core.posix import MTIME_NAME, OWN_NAME
 from b2mount.core.scope import admits
 from b2mount.core.views import VERSIONS_ROOT
+from b2mount.fs.copies import queue_copy, show_anew
 from b2mount.fs.nodes import DirectoryNode, FileNode
 from b2mount.fs.overlay import Mark
 from b2mount.fs.renames import attributes_of
 from b2mount.fs.tree import Tree
 from b2mount.fs.world import World
-from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE
-from b2mount.journal.ops import Op, parents
+from b2mount.journal.ops import Op
 from b2mount.journal.uploader import Failure
 from b2mount.store.store import Action, FileVersion
 
@@ -209,7 +209,7 @@ class Restore:
             return []
         ops = [op for op in (self._start(bucket_id, step) for step in steps) if op is not None]
         for name in {step.name for step in steps}:
-            self._tell_kernel(bucket_id, name)
+            show_anew(self._world, self._tree, bucket_id, name)
         await self._world.journal.commit()
         return await self._world.journal.uploader.wait_all(ops)
 
@@ -220,32 +220,7 @@ class Restore:
             op = world.journal.hide(bucket_id, step.name, exists=True)
             world.overlay.set(bucket_id, step.name, Mark.GONE)
             return op
-        is_directory = is_placeholder(step.name[step.name.rfind("/") + 1 :], version.size)
-        draft = world.journal.new_draft(
-            attributes_of(version, is_directory=is_directory),
-            base=version,
-            content_type=version.content_type or AUTOMATIC_CONTENT_TYPE,
-            keep=version.info,
-        )
-        op = world.journal.put(bucket_id, step.name, draft)
-        world.overlay.set(bucket_id, step.name, draft)
-        for directory in parents(step.name):
-            if directory:
-                world.overlay.set(bucket_id, directory, Mark.DIRECTORY)
-        return op
-
-    def _tell_kernel(self, bucket_id: str, name: str) -> None:
-        """Have the kernel look again at a name, and at the directories on the way to it."""
-        child = self._tree.find_file(bucket_id, name)
-        if child is not None:
-            self._world.nodes.detach(child)
-        for directory in parents(name):
-            node = self._tree.find_directory(bucket_id, directory)
-            if node is None:
-                continue
-            component = name[len(directory) :].partition("/")[0]
-            for twin in (False, True):
-                self._world.invalidate_entry(node.ino, shown(component, twin=twin))
+        return queue_copy(world, bucket_id, step.name, version)
 
 
 def _now_and_then(

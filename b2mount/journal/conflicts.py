@@ -3,13 +3,13 @@
 B2 has no conditional upload; both versions are kept, and nobody is told. So some seconds after an upload over
 a file that was there before, the versions of its name are listed: right under ours must lie the version that
 we knew. One list call (class C) covers what was overwritten in a directory meanwhile, up to 1,000 versions.
-New names are not looked at: they would cost a call each. Knows the store; changes nothing.
+New names are looked at only where what is found is to be kept under a name of its own: they would cost a call
+each. What waits to be looked at is in the journal, so that a crash hides nothing. Knows the store.
 """
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,8 +19,10 @@ from b2mount.core.errors import B2MountError
 from b2mount.core.grant import Capability
 from b2mount.core.names import PLACEHOLDER
 from b2mount.core.scope import list_prefix
+from b2mount.journal.database import Database
+from b2mount.journal.lost_updates import Finding, Step, has_same_content, judge
 from b2mount.journal.ops import Kind, Op
-from b2mount.store.store import Action, FileVersion, Store
+from b2mount.store.store import FileVersion, Store
 
 log = logging.getLogger("b2mount.conflicts")
 
@@ -30,82 +32,95 @@ LAST_LOOK_SECONDS = 10.0  # for which an unmount waits for the last look
 OWN_KEPT = 20_000  # ids of versions made here
 NAMES_KEPT = 20_000  # overwritten names not looked at yet; the oldest are let go, and that is logged
 FOUND_KEPT = 50
-SLACK_MS = 2000  # some of B2's upload times are cut to seconds
 PAGE = 1000  # rows; one class C transaction
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One upload of ours over what we knew."""
-
-    ours: FileVersion
-    over: str  # the id of the version that the name held as far as we knew
-    done_ms: int  # by B2's clock
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What somebody else did to a name that we wrote."""
-
-    kind: str  # "changed": theirs lies under ours; "removed": they had; "newer": theirs lies above
-    theirs: FileVersion
-
-
-def judge(rows: Sequence[FileVersion], step: Step, own: Callable[[str], bool]) -> Finding | None:
-    """Say whether an upload met somebody else's. *rows* are all versions of the name, the newest first."""
-    rows = [row for row in rows if row.action in (Action.UPLOAD, Action.HIDE)]
-    at = next((at for at, row in enumerate(rows) if row.file_id == step.ours.file_id), None)
-    if at is None:
-        return None
-    for row in rows[:at]:
-        # A large file is dated when it is begun: what others finished meanwhile lies above it.
-        if not own(row.file_id) and row.uploaded_ms < step.done_ms - SLACK_MS:
-            return Finding("newer", row)
-    if at + 1 == len(rows) or rows[at + 1].file_id == step.over or own(rows[at + 1].file_id):
-        return None
-    before = rows[at + 1]
-    return Finding("changed" if before.action is Action.UPLOAD else "removed", before)
+# Takes a bucket and the version that a name shows no more; queues a copy of it beside, and returns its name
+# once that survives a crash. Raises B2MountError where it cannot be made.
+Keep = Callable[[str, FileVersion], Awaitable[str]]
 
 
 class Conflicts:
     """What was overwritten and not looked at yet, and what was found."""
 
     def __init__(
-        self, store: Store, limit: str, *, server_ms: Callable[[], int], rest: float = REST_SECONDS
+        self,
+        store: Store,
+        limit: str,
+        *,
+        server_ms: Callable[[], int],
+        database: Database | None = None,
+        keep: Keep | None = None,
+        rest: float = REST_SECONDS,
     ) -> None:
-        """Look through *store*; *limit* is the key's prefix, *server_ms* B2's clock."""
+        """Look through *store*; *limit* is the key's prefix, *server_ms* B2's clock.
+
+        What waits is written to *database*, and what an earlier life left there is looked at first. *keep*
+        stores what a name shows no more under another.
+        """
         self._store = store
         self._limit = limit
         self._server_ms = server_ms
+        self._database = database
+        self._keep = keep
         self._rest = rest
-        self._own: OrderedDict[str, None] = OrderedDict()
+        self._own: OrderedDict[str, bool] = OrderedDict()  # whether it is interim
         self._steps: OrderedDict[tuple[str, str], list[Step]] = OrderedDict()
         self._wake = trio.Event()
         self.count = 0
         self._found: deque[dict[str, Any]] = deque(maxlen=FOUND_KEPT)
+        self._load()
+
+    def _load(self) -> None:
+        """Take up what an earlier life made and did not look at."""
+        for bucket_id, over, done_ms, version in self._database.load_looks() if self._database else ():
+            self._note(version, interim=over is None)
+            if over is not None:
+                self._wait_for(bucket_id, Step(version, over, done_ms))
+            elif self._database is not None:
+                self._database.forget_look(version.file_id)  # what it was made for is done or begins anew
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the last that were found, for `b2mount status`."""
         return list(self._found)
 
     def made(self, version: FileVersion) -> None:
-        """Take note of a version that was made here."""
-        self._own[version.file_id] = None
+        """Take note of a version that was made here on the way to another."""
+        self._note(version, interim=True)
+        if self._database is not None:
+            self._database.record_look(version, "", None, self._server_ms())
+
+    def _note(self, version: FileVersion, *, interim: bool) -> None:
+        self._own[version.file_id] = interim
         if len(self._own) > OWN_KEPT:
             self._own.popitem(last=False)
 
     def sent(self, op: Op, version: FileVersion | None) -> None:
-        """Take note of what was sent."""
+        """Take note of what was sent; durable with the next commit of the journal."""
         if op.kind is not Kind.PUT or version is None:
             return
-        self.made(version)
-        if not op.over or op.name.endswith(PLACEHOLDER) or not self._store.grant.has(Capability.LIST_FILES):
+        self._note(version, interim=False)
+        if op.over is None or (not op.over and self._keep is None) or op.name.endswith(PLACEHOLDER):
             return
-        self._steps.setdefault(op.key, []).append(Step(version, op.over, self._server_ms()))
+        if not self._store.grant.has(Capability.LIST_FILES):
+            return
+        step = Step(version, op.over, self._server_ms())
+        if self._database is not None:
+            self._database.record_look(version, op.bucket_id, op.over, step.done_ms)
+        self._wait_for(op.bucket_id, step)
+
+    def _wait_for(self, bucket_id: str, step: Step) -> None:
+        """Have a step looked at in the next round."""
+        self._steps.setdefault((bucket_id, step.ours.name), []).append(step)
         if len(self._steps) > NAMES_KEPT:
-            (_, name), _ = self._steps.popitem(last=False)
+            (_, name), steps = self._steps.popitem(last=False)
+            for dropped in steps:
+                self._forget(dropped)
             log.warning("%s: not looked at for changes by others: too many files were overwritten", name)
         self._wake.set()
+
+    def _forget(self, step: Step) -> None:
+        if self._database is not None:
+            self._database.forget_look(step.ours.file_id)
 
     async def run(self) -> None:
         """Look now and then, until cancelled."""
@@ -125,6 +140,8 @@ class Conflicts:
         with trio.move_on_after(LAST_LOOK_SECONDS) as scope:
             try:
                 await self.look()
+                if self._database is not None:
+                    await self._database.commit()
             except B2MountError as exc:
                 log.info("looking for changes by others: %s", exc)
         if scope.cancelled_caught:
@@ -149,29 +166,45 @@ class Conflicts:
                 told = page.next_name is None or name < page.next_name
                 inside = key[0] == bucket_id and name.startswith(prefix) and "/" not in name[len(directory) :]
                 if key == waiting[0] or (inside and told):
-                    self._judge_all(key, rows.get(name, []), known.get(key, 0))
+                    await self._judge_all(key, rows.get(name, []), known.get(key, 0))
                 else:
                     left.append(key)
             waiting = left
 
-    def _judge_all(self, key: tuple[str, str], rows: Sequence[FileVersion], count: int) -> None:
+    async def _judge_all(self, key: tuple[str, str], rows: Sequence[FileVersion], count: int) -> None:
         """Judge the first *count* uploads of a name, and forget them."""
         steps = self._steps.pop(key, [])
         if later := steps[count:]:
             self._steps[key] = later
         for step in steps[:count]:
-            finding = judge(rows, step, self._own.__contains__)
+            finding = judge(rows, step, self._own.__contains__, lambda one: self._own.get(one, False))
+            self._forget(step)  # no await from here to the copy's row in the journal: one commit has both
             if finding is not None:
-                self._report(key[1], step, finding)
+                beside = await self._keep_beside(key[0], step, finding)
+                self._report(key[1], step, finding, beside)
 
-    def _report(self, name: str, step: Step, finding: Finding) -> None:
+    async def _keep_beside(self, bucket_id: str, step: Step, finding: Finding) -> str | None:
+        """Have what the name shows no more stored beside it; return under which name, if it is."""
+        loser = finding.loser(step)
+        if self._keep is None or loser is None or has_same_content(finding.theirs, step.ours):
+            return None
+        try:
+            return await self._keep(bucket_id, loser)
+        except B2MountError as exc:
+            log.warning("%s: version %s is not stored beside it: %s", loser.name, loser.file_id, exc)
+            return None
+
+    def _report(self, name: str, step: Step, finding: Finding, beside: str | None) -> None:
         theirs, when = finding.theirs, _moment(finding.theirs.uploaded_ms)
+        under = f", stored as {beside}" if beside is not None else ""
         words = {
             "changed": f"somebody else wrote it at {when} since it was read here; both are kept, ours is the "
-            f"newest, theirs is version {theirs.file_id}",
+            f"newest, theirs is version {theirs.file_id}{under}",
+            "made": f"somebody else made it at {when}, and it was made here, too; both are kept, ours is the "
+            f"newest, theirs is version {theirs.file_id}{under}",
             "removed": f"somebody else removed it at {when} since it was read here; ours brought it back",
             "newer": f"somebody else wrote it at {when} while ours was being sent; both are kept, theirs is "
-            f"the newest, ours is version {step.ours.file_id}",
+            f"the newest, ours is version {step.ours.file_id}{under}",
         }
         text = f"{name}: {words[finding.kind]}"
         log.warning("conflict: %s", text)
@@ -185,6 +218,7 @@ class Conflicts:
                 "ours_ms": step.ours.uploaded_ms,
                 "theirs": theirs.file_id,
                 "theirs_ms": theirs.uploaded_ms,
+                "beside": beside,
                 "text": text,
             }
         )

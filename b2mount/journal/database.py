@@ -17,7 +17,7 @@ import trio
 from b2mount.core.errors import LocalStorageError, OutOfSpace
 from b2mount.core.extents import Extents
 from b2mount.core.posix import from_info, to_info
-from b2mount.journal import large_rows
+from b2mount.journal import large_rows, look_rows
 from b2mount.journal.drafts import Draft, Spool
 from b2mount.journal.ops import Kind, Op
 from b2mount.journal.reserve import Reserve
@@ -101,7 +101,7 @@ class Database:
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # WAL syncs at each commit: what is acknowledged survives
-        db.executescript(_SCHEMA + large_rows.SCHEMA)
+        db.executescript(_SCHEMA + large_rows.SCHEMA + look_rows.SCHEMA)
         row = db.execute("SELECT value FROM meta WHERE key='format'").fetchone()
         if row is None:
             self.is_new = True
@@ -167,6 +167,26 @@ class Database:
         try:
             versions = {row[0]: version_from_json(row[9]) for row in rows if row[9]}
             return large_rows.read(rows, parts, versions)
+        except (ValueError, KeyError, TypeError) as exc:
+            raise self._damaged(exc) from exc
+
+    def record_look(self, version: FileVersion, bucket_id: str, over: str | None, done_ms: int) -> None:
+        """Write down a version made here, to be looked at; durable after the next commit."""
+        text = version_to_json(version)
+        self._record(look_rows.save(version.file_id, bucket_id, version.name, over, done_ms, text))
+
+    def forget_look(self, file_id: str) -> None:
+        """Strike off a version that was looked at; durable after the next commit."""
+        self._record(look_rows.forget(file_id))
+
+    def load_looks(self) -> list[tuple[str, str | None, int, FileVersion]]:
+        """Read what an earlier life made and did not look at: bucket, version known before, when, version.
+
+        Raises LocalStorageError.
+        """
+        rows = self._guard(lambda: self._db.execute(look_rows.SELECT).fetchall())
+        try:
+            return [(row[0], row[1], row[2], version_from_json(row[3])) for row in rows]
         except (ValueError, KeyError, TypeError) as exc:
             raise self._damaged(exc) from exc
 

@@ -1,6 +1,7 @@
 """Lost updates: what is judged to be one, and how few calls find them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from b2mount.core.grant import Capability
-from b2mount.journal.conflicts import Conflicts, Finding, Step, judge
+from b2mount.journal.conflicts import Conflicts
 from b2mount.journal.drafts import Draft
+from b2mount.journal.lost_updates import Finding, Step, judge
 from b2mount.journal.ops import Kind, Op
 from b2mount.store.store import Action, FileVersion, Page, Store
 
@@ -37,10 +39,43 @@ HIDDEN, BEGUN = version("hide", 2000, Action.HIDE), version("begun", 3000, Actio
         ([version("later", NOW + 1), OURS, BASE], None),  # somebody who saw ours
         ([version("meanwhile", 500_000), OURS, BASE], Finding("newer", version("meanwhile", 500_000))),
         ([version("own-later", 500_000), OURS, version("own")], None),
+        ([OURS, version("interim"), BASE], None),
+        ([OURS, version("interim"), THEIRS, BASE], Finding("changed", THEIRS)),
     ],
 )
 def test_right_under_ours_must_lie_what_we_knew(rows: Sequence[FileVersion], found: Finding | None) -> None:
-    assert judge(rows, Step(OURS, "base", NOW), lambda one: one.startswith("own")) == found
+    step = Step(OURS, "base", NOW)
+    assert judge(rows, step, lambda one: one.startswith(("own", "interim")), _is_interim) == found
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([OURS], None),
+        ([OURS, HIDDEN, THEIRS], None),  # it had been removed
+        ([OURS, BEGUN], None),
+        ([OURS, version("own")], None),
+        ([OURS, THEIRS], Finding("made", THEIRS)),
+        ([OURS, version("interim"), THEIRS], Finding("made", THEIRS)),
+        ([version("meanwhile", 500_000), OURS], Finding("newer", version("meanwhile", 500_000))),
+    ],
+)
+def test_under_what_was_made_new_lies_nothing_that_shows(
+    rows: Sequence[FileVersion], found: Finding | None
+) -> None:
+    step = Step(OURS, "", NOW)
+    assert judge(rows, step, lambda one: one.startswith(("own", "interim")), _is_interim) == found
+
+
+def _is_interim(file_id: str) -> bool:
+    return file_id.startswith("interim")
+
+
+@pytest.mark.parametrize(("sha1", "found"), [("a", None), ("b", "changed"), (None, "changed")])
+def test_an_upload_that_b2_took_twice_is_nobody_elses(sha1: str | None, found: str | None) -> None:
+    ours, once = replace(OURS, sha1="a"), replace(THEIRS, sha1=sha1)
+    finding = judge([ours, once, BASE], Step(ours, "base", NOW), lambda _: False)
+    assert (finding.kind if finding else None) == found
 
 
 class Shelf:
