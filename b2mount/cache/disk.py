@@ -25,6 +25,8 @@ from b2mount.cache import blockfiles
 
 log = logging.getLogger("b2mount.cache")
 
+SUFFIX = ".blocks"
+MOST_VERSIONS = 100_000  # each takes some 400 bytes of memory, however small its file is
 ABSENT = 0  # in the array of checksums; a checksum that is 0 is kept as 1
 
 _SCHEMA = """
@@ -40,15 +42,20 @@ Unsaved = tuple[list[tuple[str]], list[tuple[str, int, int, bytes]]]  # rows to 
 class CachedVersion:
     """What is here of one version."""
 
-    __slots__ = ("bytes", "changed", "file_id", "path", "size", "sums")
+    __slots__ = ("bytes", "changed", "directory", "file_id", "size", "sums")
 
-    def __init__(self, file_id: str, size: int, path: Path, sums: "array[int]") -> None:
+    def __init__(self, file_id: str, size: int, directory: Path, sums: "array[int]") -> None:
         self.file_id = file_id
         self.size = size  # bytes of the whole version
-        self.path = path
+        self.directory = directory
         self.sums = sums  # checksums by block number
         self.bytes = 0  # of the blocks that are here
         self.changed = True  # since it was saved
+
+    @property
+    def path(self) -> Path:
+        """Where the blocks lie; made when it is asked for, which saves half of a version's memory."""
+        return self.directory / _file_name(self.file_id)
 
 
 class DiskCache:
@@ -110,17 +117,24 @@ class DiskCache:
         The room stays reserved until `release`.
         """
         version = self.use(file_id)
-        while self._used + self._reserved + needed > self._limit:
+        while self._is_full(needed, 0 if version else 1):
             oldest = next(iter(self._versions), None)
             if oldest is None or oldest == file_id:
                 return None
             self.drop(oldest)
         if version is None:
             sums = array("I", bytes(4 * (-(-size // self._block))))
-            version = self._versions[file_id] = CachedVersion(file_id, size, self._path(file_id), sums)
+            version = self._versions[file_id] = CachedVersion(file_id, size, self._directory, sums)
             self._gone.discard(file_id)
         self._reserved += needed
         return version
+
+    def _is_full(self, needed: int, versions: int) -> bool:
+        """Say whether so many bytes and versions more are too many."""
+        return (
+            self._used + self._reserved + needed > self._limit
+            or len(self._versions) + versions > MOST_VERSIONS
+        )
 
     def release(self, needed: int) -> None:
         """Take note that what room was made for is written, or will not be."""
@@ -245,28 +259,27 @@ class DiskCache:
         return index
 
     def _load(self, rows: list[tuple[str, int, bytes]]) -> None:
-        known = set()
+        lost = {entry.name for entry in os.scandir(self._directory) if entry.name.endswith(SUFFIX)}
         for file_id, size, blob in rows:
             sums = array("I")
             sums.frombytes(blob)
-            path = self._path(file_id)
-            if len(sums) != -(-size // self._block) or not path.exists():
+            if len(sums) != -(-size // self._block) or (name := _file_name(file_id)) not in lost:
                 self._gone.add(file_id)
                 continue
-            version = CachedVersion(file_id, size, path, sums)
+            lost.discard(name)
+            version = CachedVersion(file_id, size, self._directory, sums)
             version.changed = False
             self._versions[file_id] = version
             here = (at for at, value in enumerate(sums) if value != ABSENT)
             self._count(version, sum(self._length(version, at) for at in here))
-            known.add(path.name)
-        for path in self._directory.glob("*.blocks"):
-            if path.name not in known:
-                path.unlink()  # written, and not saved before a crash
-        while self.used_bytes > self._limit:
+        for name in lost:
+            (self._directory / name).unlink(missing_ok=True)  # written, and not saved before a crash
+        while self._is_full(0, 0):
             self.drop(next(iter(self._versions)))
 
-    def _path(self, file_id: str) -> Path:
-        return self._directory / f"{hashlib.sha256(file_id.encode()).hexdigest()[:32]}.blocks"
+
+def _file_name(file_id: str) -> str:
+    return hashlib.sha256(file_id.encode()).hexdigest()[:32] + SUFFIX
 
 
 def _sum(block: memoryview) -> int:
