@@ -230,7 +230,7 @@ class Door(pyfuse3.Operations):
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         with errno_at_the_door("write"):
-            if self._fs.files.pressure.is_full(len(buf)):
+            if self._fs.files.must_wait(fh, len(buf)):
                 await self._fs.files.pressure.wait_for_room(len(buf))
             written = self._fs.files.write(fh, off, buf)
             if self._fs.files.handle(fh).synchronous:

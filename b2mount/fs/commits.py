@@ -45,6 +45,8 @@ class Commits:
                 content_type=base.content_type or AUTOMATIC_CONTENT_TYPE,
                 keep=base.info if isinstance(base, FileVersion) else base.keep,
             )
+            if node.gone:
+                node.working.spool.leave_room()
         return node.working
 
     async def commit(self, node: FileNode) -> None:

@@ -123,6 +123,13 @@ class Files:
 
     # --- writing -----------------------------------------------------------------------------------------
 
+    def must_wait(self, number: int, size: int) -> bool:
+        """Say whether a write has to wait for room in the spool. Raises BadHandle.
+
+        One to a file without a name never does: it cannot be sent, so no wait would make room for it.
+        """
+        return self.pressure.is_full(size) and not self.handle(number).node.gone
+
     def write(self, number: int, offset: int, data: bytes | memoryview) -> int:
         """Take bytes into the file's working draft. Raises OutOfSpace, LocalStorageError, FileTooLarge."""
         handle = self.handle(number)

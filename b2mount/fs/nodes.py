@@ -251,6 +251,8 @@ class Nodes:
         if node.gone:
             return
         node.gone = True
+        if isinstance(node, FileNode) and node.working is not None:
+            node.working.spool.leave_room()
         if node.parent is not None and node.parent.children.get(_child_key(node)) is node:
             del node.parent.children[_child_key(node)]
         self.drop_if_unused(node)

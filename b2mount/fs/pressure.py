@@ -2,12 +2,13 @@
 
 A write never fails for want of room as long as anything moves. Parts that B2 has are let go; what is closed
 is sent at once; what is open is begun as a large file; and where none of that helps, an open file is sent as
-a version of its own, as fsync would, and goes on from there. Knows nodes and the journal; no handles.
+a version of its own, as fsync would, and goes on from there. What has no name any more is never sent: it is
+not counted, and the disk is its limit. Knows nodes and the journal; no handles.
 """
 
 import trio
 
-from b2mount.core.errors import B2MountError, B2Unavailable, OutOfSpace
+from b2mount.core.errors import B2MountError, B2Unavailable
 from b2mount.fs.commits import Commits
 from b2mount.fs.nodes import FileNode
 from b2mount.fs.world import World
@@ -66,11 +67,8 @@ class Pressure:
         if not stuck or waiting or not journal.streams.is_idle:
             return
         held = [(node.working.extents.dirty_bytes, node.ino, node) for node in writing if node.working]
-        if not held or not max(held)[0]:
-            if not journal.queue.ops:
-                raise OutOfSpace("the spool is full of files without a name, which cannot be sent")
-            return
-        self._commits.renew(max(held)[2])
+        if held and max(held)[0]:
+            self._commits.renew(max(held)[2])
 
     def _reason(self) -> B2MountError:
         """Return the error of what would have made room."""

@@ -147,6 +147,11 @@ class Spool:
             self._room.change(size - self._held)
         self._held = size
 
+    def leave_room(self) -> None:
+        """Count no more: these bytes wait for nothing, since they will never be sent."""
+        self.hold(0)
+        self._room = None
+
     def punch(self, start: int, end: int) -> None:
         """Give [start, end) back to the disk; it must not be read again. Blocks. Raises LocalStorageError."""
         try:

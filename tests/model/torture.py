@@ -53,6 +53,17 @@ def variant_of(seed: int) -> Variant:
     return Variant(chance.choice(("", "t/", "deep/er/")), tuple(options))
 
 
+def with_spool(variant: Variant, size: str | None) -> Variant:
+    """Return the variant with another --spool-size, where one is given."""
+    if size is None:
+        return variant
+    options = list(variant.options)
+    if "--spool-size" in options:
+        at = options.index("--spool-size")
+        del options[at : at + 2]
+    return Variant(variant.prefix, (*options, "--spool-size", size))
+
+
 def new_driver(emulator: Emulator, base: Path, variant: Variant) -> Driver:
     """Make a driver on a fresh bucket."""
     bucket = f"model-{uuid.uuid4().hex[:16]}"
@@ -60,9 +71,16 @@ def new_driver(emulator: Emulator, base: Path, variant: Variant) -> Driver:
     return Driver(emulator, base, bucket, prefix=variant.prefix, options=variant.options)
 
 
-def run_random(emulator: Emulator, base: Path, seed: int, steps: int, events: dict[str, float]) -> None:
+def run_random(
+    emulator: Emulator,
+    base: Path,
+    seed: int,
+    steps: int,
+    events: dict[str, float],
+    variant: Variant | None = None,
+) -> None:
     """Run *steps* steps of *seed*; the Mismatch raised carries the steps in its `steps`."""
-    variant = variant_of(seed)
+    variant = variant or variant_of(seed)
     generator = Generator(seed, events=events)
     driver = new_driver(emulator, base, variant)
     try:
@@ -121,6 +139,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1000, help="in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--life", type=int, default=400, help="steps on one bucket before the next seed")
+    parser.add_argument("--spool-size", help="for each mount, instead of what the seed chooses")
     parser.add_argument("--faults", action="store_true", help="let calls to the server go wrong")
     parser.add_argument("--replay", type=Path, help="a recorded failure instead of random steps")
     parser.add_argument("--shrink", action="store_true", help="cut a failure down")
@@ -141,13 +160,14 @@ def _run_lives(emulator: Emulator, chosen: argparse.Namespace) -> int:
     while done < chosen.steps:
         began = time.monotonic()
         steps = min(chosen.life, chosen.steps - done)
+        variant = with_spool(variant_of(seed), chosen.spool_size)
         with tempfile.TemporaryDirectory(prefix="b2mount-model-") as base:
             try:
-                run_random(emulator, Path(base), seed, steps, events)
+                run_random(emulator, Path(base), seed, steps, events, variant)
             except (Mismatch, MountFailed, OSError) as exc:
                 status = 1
                 print(f"seed {seed}: {type(exc).__name__}: {exc}\n{exc.__notes__[0]}", flush=True)
-                variant, made = variant_of(seed), getattr(exc, "steps", [])
+                made = getattr(exc, "steps", [])
                 _write(Path(f"failure-{seed}.json"), variant, made)
                 if chosen.shrink:
                     _replay(emulator, variant, made, True, Path(f"failure-{seed}-short.json"))

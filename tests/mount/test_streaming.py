@@ -176,6 +176,32 @@ def test_where_nothing_can_be_sent_write_fails_in_time_and_what_was_taken_is_saf
         assert server.download(bucket, "big") == b"a" * PART + b"b" * (taken - 2 * PART) + b"c" * PART
 
 
+@pytest.mark.parametrize("by", ["unlinked", "replaced"])
+def test_files_without_a_name_take_no_room_from_those_that_are_sent(
+    server: Emulator, bucket: str, tmp_path: Path, by: str
+) -> None:
+    options = ["--spool-size", str(SPOOL), "--settle", "0", "--io-timeout", "5"]
+    with mounted(server, tmp_path, bucket, options=options) as mount:
+        nameless = os.open(mount.path / "temporary", os.O_CREAT | os.O_RDWR)
+        os.write(nameless, b"f" * (SPOOL // 2))
+        if by == "unlinked":
+            os.unlink(mount.path / "temporary")
+        else:
+            (mount.path / "other").write_bytes(b"short")
+            os.rename(mount.path / "other", mount.path / "temporary")
+        more = write_much(nameless, 2 * SPOOL // MIB * MIB)  # nobody could ever make room for this
+        fd = os.open(mount.path / "big", os.O_CREAT | os.O_RDWR)
+        sha1 = write_much(fd, 20 * MIB)
+        os.close(fd)
+        assert os.pread(nameless, 5, 0) == b"fffff"
+        kept = Path(f"/proc/self/fd/{nameless}").read_bytes()
+        assert hashlib.sha1(kept[SPOOL // 2 :]).hexdigest() == more
+        os.close(nameless)
+        mount.flush()
+        assert hashlib.sha1(server.download(bucket, "big")).hexdigest() == sha1
+        assert spooled(mount) == 0
+
+
 def edit_begin(fd: int, data: bytearray) -> None:
     os.pwrite(fd, b"header", 0)
     data[:6] = b"header"
