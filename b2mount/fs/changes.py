@@ -202,8 +202,8 @@ class Changes:
 
     async def keep_open_content(self, node: FileNode) -> None:
         """Before a file loses its name: have B2 make a version of what is only there, if it is still open."""
-        if node.handles and node.working is not None and node.working.torn:
-            await self._commits.commit(node)
+        while node.handles and node.working is not None and node.working.torn and not node.gone:
+            await self._commits.commit(node)  # others may write on meanwhile
 
     def remove_name(self, node: FileNode) -> None:
         """Take a file's name away, here at once and in B2 by the journal."""

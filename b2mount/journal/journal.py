@@ -196,6 +196,7 @@ class Journal:
 
     def discard(self, draft: Draft) -> None:
         """Forget a draft that was never put: no row of the journal needs its bytes."""
+        self.streams.give_up(draft)
         self.uploader.abandon_large(draft)
         draft.spool.remove()
 

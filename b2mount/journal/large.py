@@ -64,6 +64,8 @@ class LargeFiles:
                 raise
             large.version = finished
             self._database.record_large(large)
+            if large.streamed:  # its place is taken next: who comes after a crash must find it
+                await self._commit(large)
             return finished
 
     async def stream(self, large: LargeFile, body_of: BodyOf, extend: Extend) -> None:

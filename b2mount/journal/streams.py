@@ -133,6 +133,7 @@ class Streams:
 
     def give_up(self, draft: Draft) -> None:
         """Have a draft be sent another way; none of its bytes is away."""
+        self._wanted.pop(draft.id, None)  # not begun a moment later either
         large, draft.large = draft.large, None
         draft.stream_at = draft.extents.dirty_bytes + self.begin_at
         if large is not None:

@@ -174,6 +174,22 @@ async def test_a_failure_at_any_call_of_a_stream_loses_nothing(
     assert at > 10
 
 
+@pytest.mark.parametrize("how", ["given up", "discarded"])
+async def test_a_draft_given_up_just_after_it_was_offered_is_not_begun(tmp_path: Path, how: str) -> None:
+    """A file unlinked at that moment would lose from the spool what B2 was sent, and be read no more."""
+    store, bucket_id = memory(minimum_part=PART)
+    async with living(tmp_path, store, bucket_id, spool_size=SPOOL) as life:
+        draft = life.journal.new_draft(FILE)
+        draft.write(0, bytes(9_000))
+        life.journal.streams.offer(draft, bucket_id, "big")
+        if how == "given up":
+            life.journal.streams.give_up(draft)
+        else:
+            life.journal.discard(draft)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert draft.large is None and unfinished(store.account) == []
+
+
 async def test_a_file_put_under_another_name_appears_there_alone(tmp_path: Path) -> None:
     store, bucket_id = memory(minimum_part=PART)
     data = os.urandom(9_000)
