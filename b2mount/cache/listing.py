@@ -11,12 +11,16 @@ import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
 from b2mount.core.names import PLACEHOLDER, is_placeholder
 from b2mount.store.packed import Rows, pack
 from b2mount.store.store import Action, FileVersion, Page
+
+if TYPE_CHECKING:  # it knows listings
+    from b2mount.cache.ahead import Ahead
 
 PROBES_KEPT = 10_000  # answers about single names; a guess, some 8 MB
 
@@ -135,6 +139,7 @@ class Listing:
         "_extra",
         "_extra_at",
         "_firsts",
+        "ahead",
         "began",
         "chunks",
         "complete",
@@ -183,6 +188,7 @@ class Listing:
         self.probes = 0  # single names asked for because the pages did not know them
         self.probed: dict[str, tuple[FileVersion | None, float]] = {}
         self.lock = trio.Lock()  # held by the task that fetches the next page
+        self.ahead: Ahead | None = None  # pages beyond the next that were asked for
 
     # --- growing -----------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import trio
 from cachetools import LRUCache
 
+from b2mount.cache.ahead import Ahead, Flight
 from b2mount.cache.listing import Listing, split_flat_rows
 from b2mount.cache.walks import LARGEST_PAGE, FlatListing, Walks, parent_of
 from b2mount.core.errors import B2MountError
@@ -30,6 +31,7 @@ FIRST_PAGE = 1_000  # rows; one class C transaction
 PAGE_GROWTH = 4  # later pages ask for more rows: the same price a row, fewer round trips
 PROBES_BEFORE_PAGE = 4  # single names asked for before the next page is fetched instead
 MOST_RENEWALS = 10  # listing TTLs that the listing of one vast directory may take
+UNTAKEN_SECONDS = 10.0  # for which a page that was asked for ahead waits for its turn; a guess
 LASTING = 10 * 365 * 86_400.0  # seconds; finite for the sake of the kernel's timeouts
 MAX_ROWS = 2_000_000  # rows of all listings together; the oldest listings go first
 
@@ -163,11 +165,9 @@ class Listings:
         async with listing.lock:
             if listing.pages != pages or listing.complete:
                 return
-            limit = min(FIRST_PAGE * PAGE_GROWTH ** min(pages, 3), LARGEST_PAGE)
-            page = await self._list(
-                bucket_id, listing.prefix, start=listing.next_start, delimiter="/", limit=limit
-            )
-            listing.take(page)
+            listing.take(await self._next_page(bucket_id, listing))
+            if listing.complete and listing.ahead is not None:
+                listing.ahead.end()
             # A listing that takes as long as it may be believed would never serve anybody: its time begins
             # anew, in part, while it is being read; up to a limit, lest paging on and on keeps it alive.
             renewed = min(trio.current_time() - self.ttl / 2, listing.began + MOST_RENEWALS * self.ttl)
@@ -176,15 +176,52 @@ class Listings:
         if self._cache.get(key) is listing:
             self._cache[key] = listing  # its weight has grown
 
+    async def _next_page(self, bucket_id: str, listing: Listing) -> Page:
+        """Return the page that begins at the listing's next name; do not await before it is taken in."""
+        limit = None
+        if listing.ahead is not None:
+            flight = listing.ahead.covering(trio.current_time() - self.ttl / 2)
+            if flight is not None:
+                await flight.arrived.wait()
+                page = listing.ahead.take(flight)
+                if page is not None:
+                    return page
+            limit = listing.ahead.rows_to_ask()
+        limit = limit or min(FIRST_PAGE * PAGE_GROWTH ** min(listing.pages, 3), LARGEST_PAGE)
+        return await self._list(
+            bucket_id, listing.prefix, start=listing.next_start, delimiter="/", limit=limit
+        )
+
     def extend_ahead(self, bucket_id: str, listing: Listing) -> None:
         """Start to fetch the next page, which a reader of a large directory will soon ask for."""
         is_wanted = not listing.complete and not listing.lock.locked()
         if self._nursery is not None and self._lists_ahead and is_wanted:
+            if self.ttl >= 2 * UNTAKEN_SECONDS:
+                listing.ahead = listing.ahead or Ahead(listing)
+                for flight in listing.ahead.plan(trio.current_time()):
+                    self._nursery.start_soon(self._fly, bucket_id, listing, flight)
             self._nursery.start_soon(self._extend_quietly, bucket_id, listing)
 
     async def _extend_quietly(self, bucket_id: str, listing: Listing) -> None:
         with contextlib.suppress(B2MountError):  # the reader asks for itself, and hears of it
             await self.extend(bucket_id, listing)
+
+    async def _fly(self, bucket_id: str, listing: Listing, flight: Flight) -> None:
+        """Fetch a page ahead of its turn; to others the call lasts until its answer is taken in."""
+        call = object()
+        self._calls[call] = flight.began
+        try:
+            with flight.scope, contextlib.suppress(B2MountError):  # who needs the page asks for itself
+                flight.page = await self._store.list_names(
+                    bucket_id, listing.prefix, start=flight.start, delimiter="/", limit=flight.limit
+                )
+            flight.arrived.set()
+            with trio.move_on_after(UNTAKEN_SECONDS):
+                await flight.taken.wait()
+        finally:
+            flight.arrived.set()
+            flight.drop()
+            self._call_ended(call)
 
     async def get_complete(self, bucket_id: str, directory: str) -> Listing:
         """Return a fresh listing with all its pages."""

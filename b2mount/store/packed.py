@@ -5,6 +5,7 @@ and file infos lie one after the other in one string of bytes each, numbers in a
 made when somebody asks for one row. What cannot be packed is kept beside, as it is. Knows no wire format.
 """
 
+import copy
 import json
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,6 +41,13 @@ class Strings:
 
     def __getitem__(self, index: int) -> bytes:
         return self.whole[self.ends[index] : self.ends[index + 1]]
+
+    def tail(self, first: int) -> "Strings":
+        """Return those from *first* on."""
+        rest, cut = Strings(()), self.ends[first]
+        rest.whole = self.whole[cut:]
+        rest.ends = array("I", [end - cut for end in self.ends[first:]])
+        return rest
 
 
 class Rows(Sequence[FileVersion]):
@@ -137,6 +145,22 @@ class Rows(Sequence[FileVersion]):
             retention=self.retentions.get(at),
             legal_hold=HOLDS[flags >> HOLD_SHIFT],
         )
+
+    def tail(self, first: int) -> "Rows":
+        """Return the rows from *first* on."""
+        if first == 0:
+            return self
+        rest = copy.copy(self)
+        rest.names, rest._ids, rest._infos = (
+            each.tail(first) for each in (self.names, self._ids, self._infos)
+        )
+        rest.sizes, rest.uploaded_ms = self.sizes[first:], self.uploaded_ms[first:]
+        rest._sha1s = self._sha1s[20 * first :]
+        rest.flags, rest._types = self.flags[first:], self._types[first:]
+        rest.has_folders = any(flag & ACTION_BITS == FOLDER for flag in set(rest.flags))
+        rest.retentions = {at - first: found for at, found in self.retentions.items() if at >= first}
+        rest._odd = {at - first: found for at, found in self._odd.items() if at >= first}
+        return rest
 
     def file_id(self, at: int) -> str:
         """Return a row's file ID."""
