@@ -46,7 +46,8 @@ CREATE TABLE IF NOT EXISTS ops (
     info TEXT,                    -- JSON; attributes included
     is_directory INTEGER,
     content_type TEXT,
-    promised_ms INTEGER           -- when the operation was promised, by the local clock
+    promised_ms INTEGER,          -- when the operation was promised, by the local clock
+    over_id TEXT                  -- the version that the name held, as far as known; "": none
 );
 CREATE TABLE IF NOT EXISTS gone (  -- directories removed here whose names B2 may show for a while
     bucket_id TEXT NOT NULL,
@@ -57,12 +58,12 @@ CREATE TABLE IF NOT EXISTS gone (  -- directories removed here whose names B2 ma
 
 COLUMNS = (
     "id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled, "
-    "base, base_op, info, is_directory, content_type, promised_ms"
+    "base, base_op, info, is_directory, content_type, promised_ms, over_id"
 )
 _UPSERT = """
 INSERT OR REPLACE INTO ops (id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled,
-                            base, base_op, info, is_directory, content_type, promised_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                            base, base_op, info, is_directory, content_type, promised_ms, over_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 # Format 1 had an unfinished large file in the row of its put, and nothing of its parts: it is begun anew.
@@ -74,6 +75,9 @@ ALTER TABLE ops DROP COLUMN large_id;
 UPDATE meta SET value = '2' WHERE key = 'format';
 COMMIT;
 """
+
+# Came later. No format of its own: a b2mount that does not know it leaves it empty, which means "not known".
+_OVER = "ALTER TABLE ops ADD COLUMN over_id TEXT"
 
 T = TypeVar("T")
 
@@ -112,6 +116,8 @@ class Database:
             raise LocalStorageError(
                 f"{self.path} was written by another version of b2mount (format {row[0]})"
             )
+        if "over_id" not in columns_of(db):
+            db.execute(_OVER)
         return db
 
     def _identify(self) -> tuple[int, int] | None:
@@ -290,6 +296,11 @@ class Database:
         self._db.close()
 
 
+def columns_of(db: sqlite3.Connection) -> set[str]:
+    """Return the columns that the operations of a journal have."""
+    return {row[1] for row in db.execute("PRAGMA table_info(ops)")}
+
+
 def ops_of(rows: list[tuple[Any, ...]], spool_of: Callable[[int], Spool]) -> list[Op]:
     """Make operations of rows of `COLUMNS`, drafts tied to their bases.
 
@@ -320,7 +331,7 @@ def _row(op: Op) -> tuple[Any, ...]:
     )
     draft = op.draft
     if draft is None:
-        return (*common, None, None, None, None, None, None, None, op.promised_ms)
+        return (*common, None, None, None, None, None, None, None, op.promised_ms, op.over)
     base = draft.resolve_base()
     return (
         *common,
@@ -332,6 +343,7 @@ def _row(op: Op) -> tuple[Any, ...]:
         int(op.name.endswith("/.bzEmpty") or op.name == ".bzEmpty"),
         draft.content_type,
         op.promised_ms,
+        op.over,
     )
 
 
@@ -357,6 +369,7 @@ def _op(row: tuple[Any, ...], draft: Draft | None) -> Op:
     op.sent_before = bool(row[6])
     op.recovered = True
     op.promised_ms = row[15] or 0
+    op.over = row[16]
     return op
 
 

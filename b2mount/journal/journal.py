@@ -120,7 +120,8 @@ class Journal:
         self._restore_large(larges, {op.id: op.draft for op in left if op.draft is not None})
         self.queue.restore(left)
         for op in left:
-            op.over = base_id(op.draft, op.name) if op.draft is not None else None
+            if op.over is None and op.draft is not None:
+                op.over = base_id(op.draft, op.name)
             self.uploader.submit(op)
             self.uploader.hurry(op)
         if left:
@@ -158,6 +159,7 @@ class Journal:
         following = self.queue.chain(*op.key)
         if following:
             following[0].over = version.file_id if version is not None else ""
+            self.database.record(following[0])
         on_done(op, version)
 
     def may_show(self, bucket_id: str, name: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from b2mount.core.errors import LocalStorageError
 from b2mount.core.extents import Origin
-from b2mount.journal.database import COLUMNS, ops_of
+from b2mount.journal.database import COLUMNS, columns_of, ops_of
 from b2mount.journal.drafts import Draft, Spool, local_error, local_segments
 from b2mount.journal.label import Label, read_label
 from b2mount.journal.ops import Kind, Op
@@ -197,9 +197,10 @@ def _read_large(db: sqlite3.Connection, found: Leftover) -> None:
 def _salvage(db: sqlite3.Connection, damage: list[str]) -> list[Row]:
     """Read rows from both ends until something cannot be read."""
     rows: dict[int, Row] = {}
+    columns = COLUMNS if "over_id" in columns_of(db) else COLUMNS.replace("over_id", "NULL")
     for direction in ("ASC", "DESC"):
         try:
-            for row in db.execute(f"SELECT {COLUMNS} FROM ops ORDER BY id {direction}"):
+            for row in db.execute(f"SELECT {columns} FROM ops ORDER BY id {direction}"):
                 rows[row[_ID]] = row
         except sqlite3.Error as exc:
             if not damage:

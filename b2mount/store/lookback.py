@@ -6,8 +6,9 @@ is not temporary means that it cannot be seen, too.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from b2mount.core.errors import B2MountError
 from b2mount.core.grant import Capability
@@ -16,6 +17,7 @@ from b2mount.store.store import Action, BucketRow, FileVersion, Store
 
 # HTTP dates, by which B2's clock is known, are cut to seconds; so are some of B2's upload times.
 CLOCK_SLACK_MS = 2000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Expected:
             and version.uploaded_ms >= self.since_ms - CLOCK_SLACK_MS
             and (self.size is None or version.size == self.size)
             and (self.sha1 is None or version.sha1 == self.sha1)
-            and _lowered(version.info) == _lowered(self.info)
+            and lowered(version.info) == lowered(self.info)
         )
 
 
@@ -88,6 +90,16 @@ def is_temporary(error: B2MountError) -> bool:
     return failure is not None and failure.verdict in (Verdict.RETRY, Verdict.RETRY_NEW_URL)
 
 
-def _lowered(info: Mapping[str, str]) -> dict[str, str]:
+async def seen(look: Callable[[], Awaitable[T | None]]) -> T | None:
+    """Look; what the key may not see, or what is not there, is as good as nothing."""
+    try:
+        return await look()
+    except B2MountError as error:
+        if is_temporary(error):
+            raise
+        return None
+
+
+def lowered(info: Mapping[str, str]) -> dict[str, str]:
     """Return the info as B2 keeps it: with names in lower case."""
     return {name.lower(): value for name, value in info.items()}

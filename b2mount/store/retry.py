@@ -1,8 +1,8 @@
 """A store that tries again: wraps the seam, and knows of B2 only what core/replies.py says of a failure.
 
 A change whose reply was lost is looked for before it is sent again (lookback.py), so that no version is
-doubled where that can be known. Waits are trio's and end with a cancelled caller. Not made harmless:
-start_large, where a lost reply leaves an unfinished file without parts behind, which costs nothing.
+doubled, and no large file begun twice, where that can be known. Waits are trio's and end with a cancelled
+caller.
 """
 
 import random
@@ -18,11 +18,12 @@ from b2mount.core.errors import B2MountError, B2Unavailable, DataCorrupt, LocalS
 from b2mount.core.grant import Grant
 from b2mount.core.replies import CallFailed, Failure, Fault, failure_behind
 from b2mount.store.backoff import LEAST_PAUSE, Backoff, Budget
+from b2mount.store.beginnings import Beginnings
 from b2mount.store.bodies import sha1_of
 from b2mount.store.counting import Counters
 from b2mount.store.deadline import request_limit
 from b2mount.store.incidents import Incidents
-from b2mount.store.lookback import Expected, find_bucket, find_finished, find_version, is_temporary
+from b2mount.store.lookback import Expected, find_bucket, find_finished, find_version, is_temporary, seen
 from b2mount.store.resume import ResumedRead
 from b2mount.store.store import (
     Body,
@@ -61,6 +62,7 @@ class _Shared:
     jitter: Callable[[], float]
     backoff: Callable[[], Backoff]
     lost: OrderedDict[str, Expected] = field(default_factory=OrderedDict)
+    beginnings: Beginnings = field(default_factory=Beginnings)
     hashing: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(HASHERS))
 
 
@@ -182,7 +184,7 @@ class RetryingStore:
         look: Callable[[], Awaitable[T | None]] | None,
     ) -> T:
         if operation.may_have_happened and look is not None:
-            found = await _seen(look)
+            found = await seen(look)
             if found is not None:
                 return found
             if operation.refusal is not None:
@@ -356,11 +358,19 @@ class RetryingStore:
         info: Mapping[str, str],
         lock: LockSettings | None = None,
     ) -> str:
-        """Begin a large file; return its file ID."""
-        return await self._persist(
-            "start_large",
-            lambda: self.inner.start_large(bucket_id, name, content_type=content_type, info=info, lock=lock),
-        )
+        """Begin a large file, once as far as can be known; return its file ID."""
+        expected = Expected(bucket_id, name, self._shared.server_ms(), None, None, dict(info))
+        begun = self._shared.beginnings
+        with begun.under_way(expected):
+            file_id = await self._persist(
+                "start_large",
+                lambda: self.inner.start_large(
+                    bucket_id, name, content_type=content_type, info=info, lock=lock
+                ),
+                look=lambda: begun.look(self.inner, expected),
+            )
+            begun.know(file_id)
+        return file_id
 
     async def copy_part(self, source_id: str, start: int, end: int, file_id: str, number: int) -> PartRow:
         """Make a part inside B2; made twice it replaces itself."""
@@ -488,13 +498,3 @@ def _noting(budget: Budget, progress: Progress | None) -> Progress:
             progress(count)
 
     return note
-
-
-async def _seen(look: Callable[[], Awaitable[T | None]]) -> T | None:
-    """Look; what the key may not see, or what is not there, is as good as nothing."""
-    try:
-        return await look()
-    except B2MountError as error:
-        if is_temporary(error):
-            raise
-        return None

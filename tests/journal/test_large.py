@@ -6,10 +6,25 @@ from pathlib import Path
 import pytest
 import trio
 
+from b2mount.journal.leftover import look
 from b2mount.store.memory import MemoryStore
 from b2mount.store.memory_account import MemoryB2
 from tests.journal.lives import Life, living, memory, shown, unfinished
 from tests.journal.test_sender import PART, Stuck, edited, small_calls, stored
+
+# Operations as they were kept before the version that a change began with was kept, too.
+OPS_BEFORE = """
+ALTER TABLE ops RENAME TO later;
+CREATE TABLE ops (
+    id INTEGER PRIMARY KEY, ordering INTEGER NOT NULL, kind TEXT NOT NULL, bucket_id TEXT NOT NULL,
+    name TEXT NOT NULL, after TEXT NOT NULL, sending INTEGER NOT NULL, error TEXT, extents TEXT,
+    spooled INTEGER, base TEXT, base_op INTEGER, info TEXT, is_directory INTEGER, content_type TEXT,
+    promised_ms INTEGER           -- when the operation was promised, by the local clock
+);
+INSERT INTO ops SELECT id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled,
+    base, base_op, info, is_directory, content_type, promised_ms FROM later;
+DROP TABLE later;
+"""
 
 
 class Deaf(MemoryStore):
@@ -114,3 +129,42 @@ async def test_a_journal_of_the_first_format_is_read_and_its_large_files_begun_a
         assert await life.flush() == []
     assert shown(store.account, bucket_id) == {"a": b"content"}
     assert unfinished(store.account) == []
+
+
+async def test_a_journal_of_before_it_knew_what_was_overwritten_is_read_and_sent(tmp_path: Path) -> None:
+    store, bucket_id = memory()
+    account = store.account
+    base = account.add(bucket_id, "changed", b"as it was", info={})
+    async with living(tmp_path, store, bucket_id, running=False) as life:
+        life.put("new", b"content")
+        life.journal.put(bucket_id, "changed", life.draft(b"more", base, at=9), over=base.file_id)
+        await life.journal.commit()
+    database = sqlite3.connect(tmp_path / "journal.sqlite")
+    with database:
+        assert database.execute("SELECT over_id FROM ops ORDER BY id").fetchall() == [
+            (None,),
+            (base.file_id,),
+        ]
+        database.executescript(OPS_BEFORE)
+    database.close()
+    left = look(tmp_path)
+    assert ([op.name for op in left.ops], left.damage) == (["new", "changed"], [])
+    async with living(tmp_path, store, bucket_id) as life:
+        assert [(op.name, op.over) for op in life.left] == [("new", None), ("changed", base.file_id)]
+        assert await life.flush() == []
+    assert shown(account, bucket_id) == {"new": b"content", "changed": b"as it wasmore"}
+
+
+async def test_what_a_change_began_with_is_known_after_a_kill(tmp_path: Path) -> None:
+    store, bucket_id = memory()
+    async with living(tmp_path, store, bucket_id, settle=600, running=False) as life:
+        life.journal.shows = lambda _bucket_id, name: {"replaced": "theirs", "new": ""}.get(name)
+        for name in ("replaced", "new", "not known"):
+            life.put(name, b"ours")
+        await life.journal.commit()
+    async with living(tmp_path, store, bucket_id) as life:
+        assert [(op.name, op.over) for op in life.left] == [
+            ("replaced", "theirs"),
+            ("new", ""),
+            ("not known", None),
+        ]

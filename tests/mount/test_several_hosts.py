@@ -1,5 +1,6 @@
 """Two mounts and an API client on one bucket: what each sees and when; no lost update goes unsaid."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,4 +182,25 @@ def test_what_waited_through_a_crash_is_looked_at(emulator: Emulator, bucket: st
         mount.start()
         mount.flush()
     assert emulator.download(bucket, "report") == b"as it was, and ours"
+    assert "conflict: report: somebody else wrote it at " in mount.log()
+
+
+@pytest.mark.parametrize("by", ["written anew", "renamed over it"])
+def test_what_replaced_a_file_and_waited_through_a_crash_is_looked_at(
+    emulator: Emulator, bucket: str, tmp_path: Path, by: str
+) -> None:
+    """Nothing of the old version is in what waits: only the journal knows which one it was."""
+    emulator.upload(bucket, "report", b"as it was")
+    with mounted(emulator, tmp_path, bucket, options=["--settle", "1h"]) as mount:
+        assert (mount.path / "report").read_bytes() == b"as it was"
+        if by == "written anew":
+            (mount.path / "report").write_bytes(b"ours")
+        else:
+            (mount.path / "new").write_bytes(b"ours")
+            os.rename(mount.path / "new", mount.path / "report")
+        mount.kill()
+        emulator.upload(bucket, "report", b"theirs")
+        mount.start()
+        mount.flush()
+    assert emulator.download(bucket, "report") == b"ours"
     assert "conflict: report: somebody else wrote it at " in mount.log()

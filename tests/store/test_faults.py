@@ -188,6 +188,8 @@ async def test_a_fault_that_passes_changes_no_result(
     assert any(rule["fired"] for rule in emulator.faults())
     emulator.clear_faults()
     rows = await every_version(scene.store, scene.bucket_id, "")
+    begun = [row.name for row in rows if row.action is Action.START]
+    assert len(begun) == len(set(begun)), "no unfinished large file is begun twice"
     doubled = {name: count for name, count in uploads_by_name(rows).items() if count > 1 + kept}
     assert doubled == {}
 
