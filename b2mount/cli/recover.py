@@ -309,11 +309,11 @@ def _upload(left: "Leftover", words: Words, *, hard_delete: bool) -> int:
 
 
 def _export(left: "Leftover", target: Path, words: Words, *, incomplete: bool) -> int:
-    from b2mount.journal.leftover import has_content, ranges_in_b2
+    from b2mount.journal.leftover import has_content, needs_b2
     from b2mount.mount_recover import export_left
 
     drafts = [op.draft for op in left.ops if op.draft is not None and has_content(op)]
-    reach = _reach_for_export(left, words) if any(map(ranges_in_b2, drafts)) else None
+    reach = _reach_for_export(left, words) if any(needs_b2(left, draft) for draft in drafts) else None
     with Progress("writing", "to go") as progress:
         done = export_left(
             left.directory,
@@ -331,6 +331,8 @@ def _export(left: "Leftover", target: Path, words: Words, *, incomplete: bool) -
     click.echo(f"{_called(left)}: {count} written to {target}; {done.report.name} there tells of the rest")
     if not done.is_whole:
         say_hint("what is missing lies in B2: give a key that may read it, or say --incomplete")
+        if left.away and left.unfinished:
+            say_hint(f"large files half sent can be finished: b2mount recover {_called(left)} --upload")
         return Exit.FAILED
     return Exit.FAILED if left.damage else Exit.FINE
 

@@ -103,6 +103,13 @@ class Spool:
             raise LocalStorageError("the spool file was cut")
         return data
 
+    def has_hole(self, start: int, end: int) -> bool:
+        """Say whether some of [start, end) was never written, or given back. Raises LocalStorageError."""
+        try:
+            return os.lseek(self.fd, start, os.SEEK_HOLE) < end
+        except OSError as exc:
+            raise local_error(exc, "reading the spool") from exc
+
     def truncate(self, size: int) -> None:
         """Forget bytes from *size* on, so that growing again shows zeros."""
         try:

@@ -7,6 +7,7 @@ renames of what B2 holds) goes into a report. Knows no store: bytes of B2 come f
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from b2mount.core.posix import Attributes
 from b2mount.core.posix import Kind as FileKind
 from b2mount.core.words import show_count
 from b2mount.journal.drafts import Draft, local_error, local_segments
-from b2mount.journal.leftover import Leftover, has_content, ranges_in_b2, split_away
+from b2mount.journal.leftover import Away, Leftover, has_content, ranges_in_b2, split_away
 from b2mount.journal.ops import Kind, Op
 from b2mount.store.store import FileVersion
 
@@ -169,25 +170,38 @@ class _Export:
         lost: list[str] = []
         for segment, holder in local_segments(draft, 0, draft.size):
             away = self._left.away.get(holder.id, []) if isinstance(holder, Draft) else []
-            for start, end, is_away in split_away(away, segment.start, segment.end):
-                if is_away:
-                    lost.append(f"bytes {start} to {end} (in B2, in a large file that is not finished)")
-                elif failed := self._copy(fd, segment.origin, holder, start, end):
-                    lost.append(failed)
+            for start, end, one in split_away(away, segment.start, segment.end):
+                if one is not None:
+                    failed = self._copy(fd, functools.partial(self._sent_bytes, one), start, end)
+                else:
+                    failed = self._copy(
+                        fd, functools.partial(self._bytes, segment.origin, holder), start, end
+                    )
+                lost += [failed] if failed else []
         return lost
 
     def _copy(
-        self, fd: int, origin: Origin, holder: Draft | FileVersion | None, start: int, end: int
+        self, fd: int, read: Callable[[int, int], bytes | bytearray], start: int, end: int
     ) -> str | None:
         """Write bytes [start, end); return what could not be had, and why."""
         for low in range(start, end, PIECE):
             try:
-                data = self._bytes(origin, holder, low, min(low + PIECE, end))
+                data = read(low, min(low + PIECE, end))
             except B2MountError as exc:
                 return f"bytes {low} to {end} ({exc})"
             if data:
                 os.pwrite(fd, data, low)
         return None
+
+    def _sent_bytes(self, away: Away, start: int, end: int) -> bytes | bytearray:
+        """Return bytes that left the spool: B2 gives them once their large file is finished, not before."""
+        where = f"sent already, as parts of large file {away.file_id}"
+        if self._fetch is None or away.file_id is None:
+            raise LocalStorageError(f"{where}; they lie in B2 alone")
+        try:
+            return self._fetch(away.file_id, start, end)
+        except B2MountError as exc:
+            raise LocalStorageError(f"{where}: {exc}; if it is not finished, --upload finishes it") from exc
 
     def _bytes(
         self, origin: Origin, holder: Draft | FileVersion | None, start: int, end: int
@@ -195,6 +209,8 @@ class _Export:
         if origin is Origin.ZERO:
             return b""  # the file has a hole there already
         if isinstance(holder, Draft):
+            if not self._left.away_is_known and holder.spool.has_hole(start, end):
+                raise LocalStorageError("not in the spool; perhaps sent already")
             return holder.spool.read(start, end - start)
         if isinstance(holder, FileVersion) and self._fetch is not None:
             return self._fetch(holder.file_id, start, end)

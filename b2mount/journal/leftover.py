@@ -30,6 +30,15 @@ _ID, _KIND, _NAME, _ERROR, _BASE_OP = 0, 2, 4, 7, 11  # places in a row of `COLU
 Row = tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Away:
+    """Bytes [start, end) of a draft that left the spool, as B2 has them in a large file."""
+
+    start: int
+    end: int
+    file_id: str | None
+
+
 @dataclass(slots=True)
 class Leftover:
     """One scope's state directory as it lies there."""
@@ -40,7 +49,8 @@ class Leftover:
     process: int | None  # of that mount, as far as told
     ops: list[Op] = field(default_factory=list)  # in order
     errors: dict[int, str] = field(default_factory=dict)  # of the last attempt, by the operation's ID
-    away: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # by draft: bytes B2 alone has
+    away: dict[int, list[Away]] = field(default_factory=dict)  # by draft: bytes that B2 alone has
+    away_is_known: bool = True
     unfinished: list[str] = field(default_factory=list)  # names of large files begun in B2
     damage: list[str] = field(default_factory=list)  # what could not be read
     strays: list[Path] = field(default_factory=list)  # spool files that no operation names
@@ -185,12 +195,16 @@ def _read_large(db: sqlite3.Connection, found: Leftover) -> None:
             name
             for (name,) in db.execute("SELECT name FROM large WHERE file_id IS NOT NULL AND version IS NULL")
         ]
-        away = "SELECT draft_id, start, stop FROM parts JOIN large ON id = large_id WHERE away ORDER BY start"
-        for draft_id, start, stop in db.execute(away):
-            found.away.setdefault(draft_id, []).append((start, stop))
-    except sqlite3.OperationalError:  # a journal of before there were such tables
-        return
+        away = (
+            "SELECT draft_id, start, stop, file_id FROM parts JOIN large ON id = large_id "
+            "WHERE away ORDER BY start"
+        )
+        for draft_id, start, stop, file_id in db.execute(away):
+            found.away.setdefault(draft_id, []).append(Away(start, stop, file_id))
     except sqlite3.Error as exc:
+        if "no such table" in str(exc):  # a journal of before there were such tables
+            return
+        found.away_is_known = False
         found.damage.append(f"{JOURNAL}: {exc}; which bytes left the spool is not known")
 
 
@@ -247,17 +261,26 @@ def ranges_in_b2(draft: Draft) -> list[tuple[int, int, FileVersion]]:
     ]
 
 
-def split_away(away: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int, bool]]:
-    """Cut [start, end) where *away* (sorted) begins and ends; the flag says which is which."""
-    for low, high in away:
-        if high <= start or low >= end:
+def split_away(away: list[Away], start: int, end: int) -> Iterator[tuple[int, int, Away | None]]:
+    """Cut [start, end) where *away* (sorted) begins and ends; None with what is here."""
+    for one in away:
+        if one.end <= start or one.start >= end:
             continue
-        if start < low:
-            yield start, low, False
-        yield max(start, low), min(end, high), True
-        start = min(end, high)
+        if start < one.start:
+            yield start, one.start, None
+        yield max(start, one.start), min(end, one.end), one
+        start = min(end, one.end)
     if start < end:
-        yield start, end, False
+        yield start, end, None
+
+
+def needs_b2(left: Leftover, draft: Draft) -> bool:
+    """Whether some of the draft's content lies in B2 alone."""
+    return bool(ranges_in_b2(draft)) or any(
+        isinstance(holder, Draft)
+        and any(one for _, _, one in split_away(left.away.get(holder.id, []), segment.start, segment.end))
+        for segment, holder in local_segments(draft, 0, draft.size)
+    )
 
 
 def has_content(op: Op) -> bool:

@@ -310,3 +310,32 @@ def test_a_mount_killed_while_the_network_stalls_loses_nothing(
     assert sorted((row["fileName"], row["contentLength"]) for row in rows) == [
         (f"file{number}", number) for number in range(10)
     ]
+
+
+def test_an_export_of_a_file_half_sent_names_what_is_missing_until_it_is_finished(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    """Larger than the spool: its first parts left this machine, into a large file that is not finished."""
+    data = os.urandom(1 << 20) * 30
+    emulator.settings(min_part_size=100_000)
+    try:
+        with fresh_bucket(emulator) as bucket:
+            key = emulator.create_key(ALL, [bucket])
+            options = [*LATER, "--spool-size", "3M"]
+            mount = Mount(emulator, tmp_path, key, options=options).start()
+            mount.source = bucket
+            try:
+                (mount.path / "big").write_bytes(data)
+            finally:
+                mount.kill()
+            done = recover(mount, "--export", str(tmp_path / "half"), key=key)
+            assert done.returncode == 1
+            assert re.search(r"not written: \S+/big: bytes \d+ to \d+ .*large file 4_z", done.stderr)
+            assert "--upload" in done.stderr
+            assert not list((tmp_path / "half").rglob("big"))
+            scope = next(path.parent.name for path in mount.state.rglob("journal.sqlite"))
+            sent = recover(mount, scope, "--upload", key=key)
+            assert sent.returncode == 0, sent.stderr
+            assert emulator.download(bucket, "big") == data
+    finally:
+        emulator.settings(min_part_size=5_000_000)
