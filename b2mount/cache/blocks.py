@@ -44,7 +44,6 @@ class BlockCounts:
     disk_hits: int = 0
     misses: int = 0  # blocks that a reader had to wait for
     fetched_bytes: int = 0
-    cancelled: int = 0  # requests that nobody wanted any more
 
 
 class Blocks:
@@ -286,7 +285,6 @@ class Blocks:
             del self._flights[flight.file_id, index]
         came = flight.arrived
         if came < flight.high - flight.low:
-            self.counts.cancelled += error is None
             came = came // BLOCK * BLOCK if flight.gradual else 0
         if came and (error is None or flight.gradual):
             self._memory.put(flight.file_id, flight.first, flight.data[:came])

@@ -244,6 +244,7 @@ class DiskCache:
 
     def _open_index(self) -> sqlite3.Connection:
         path = self._directory / "index.sqlite"
+        path.touch(mode=0o600)
         index = sqlite3.connect(path, check_same_thread=False)
         try:
             self._load(_set_up(index))
@@ -254,6 +255,7 @@ class DiskCache:
                 path.with_name(path.name + part).unlink(missing_ok=True)
             self._versions.clear()
             self._used = 0
+            path.touch(mode=0o600)
             index = sqlite3.connect(path, check_same_thread=False)
             self._load(_set_up(index))
         return index

@@ -12,7 +12,6 @@ import unicodedata
 from dataclasses import dataclass, field
 
 KEY_ID_LENGTH = 25  # 3 digits of cluster, 12 of account, 10 of counter
-ACCOUNT_ID_LENGTH = 12
 KEY_LENGTH = 31  # "K", 3 digits of cluster, 27 characters
 
 KEY_ID = "key ID"

@@ -51,7 +51,7 @@ def split(name: str) -> list[str]:
 def shown(component: str, *, twin: bool = False) -> str:
     """Return the directory entry for a component; *twin* marks a file beside a directory of that name.
 
-    The entry may be longer than `MAX_ENTRY_BYTES`; see `fits_in_entry`. Raises ValueError for a `/`.
+    The entry may be longer than `MAX_ENTRY_BYTES`. Raises ValueError for a `/`.
     """
     if "/" in component:
         raise ValueError(f"not one component: {component!r}")
@@ -75,11 +75,6 @@ def parse_shown(entry: str) -> Entry:
     return Entry(component, twin)
 
 
-def fits_in_entry(entry: str) -> bool:
-    """Say whether the kernel can carry the entry at all."""
-    return len(encode_entry(entry)) <= MAX_ENTRY_BYTES
-
-
 def decode_entry(raw: bytes) -> str:
     """Read a directory entry as the kernel passes it. Raises NameNotUnicode."""
     try:
@@ -100,6 +95,11 @@ def is_placeholder(component: str, size: int) -> bool:
     makes the first, S3 tools make the second.
     """
     return size == 0 and component in (PLACEHOLDER, "")
+
+
+def too_long(name: str) -> bool:
+    """Say whether a file name is longer than any that B2 holds."""
+    return len(name) > MAX_NAME_BYTES or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES
 
 
 def check_uploadable(name: str) -> None:

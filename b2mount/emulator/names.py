@@ -14,7 +14,6 @@ from urllib.parse import quote, unquote_to_bytes
 from b2mount.emulator.errors import Refusal, bad_request
 
 MAX_NAME_BYTES = 1024
-MAX_INFO_NAME_BYTES = 50
 MAX_HEADER_BYTES = 7000
 MAX_HEADER_BYTES_LOCKED_OR_ENCRYPTED = 2048
 

@@ -39,11 +39,6 @@ class Expected:
     size: int
     sha1: str  # 40 hex digits, hex_digits_at_end or do_not_verify
 
-    @property
-    def body_bytes(self) -> int:
-        """The length of the request body."""
-        return self.size + (40 if self.sha1 == _AT_END else 0)
-
 
 @contextmanager
 def _upload_url(call: Call, kind: str) -> Iterator[Token]:

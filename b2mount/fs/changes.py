@@ -34,7 +34,6 @@ from b2mount.journal.drafts import Draft
 from b2mount.store.store import FileVersion
 
 SYMLINK_CONTENT_TYPE = "inode/symlink"  # as in the freedesktop.org shared MIME database
-MAX_TARGET = 4095  # bytes of a symlink's target: Linux PATH_MAX less the final NUL
 
 _KINDS = {
     stat.S_IFREG: Kind.FILE,

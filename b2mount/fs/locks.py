@@ -5,12 +5,17 @@ unlink go on with a locked file, whose locked version stays where it is. Refused
 (--hard-delete) and weakening its retention.
 """
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import trio
+from cachetools import TTLCache
+
 from b2mount.core.access import Operation
-from b2mount.core.errors import HeldByLock, InvalidArgument, NoSuchAttribute, NotPermitted
+from b2mount.core.errors import HeldByLock, InvalidArgument, NoSuchAttribute, NotPermitted, NotSupported
+from b2mount.core.grant import Capability
 from b2mount.core.locks import (
     format_legal_hold,
     format_retention,
@@ -23,6 +28,8 @@ from b2mount.fs.nodes import Content, FileNode
 from b2mount.fs.world import World
 from b2mount.store.store import FileVersion, Retention
 
+ASK_AGAIN_SECONDS = 600.0  # whether a bucket has Object Lock, which its owner may turn on; a guess
+
 
 class Locks:
     """Retention and legal hold of stored files."""
@@ -30,6 +37,7 @@ class Locks:
     def __init__(self, world: World, commits: Commits) -> None:
         self._world = world
         self._commits = commits
+        self._without: TTLCache[str, bool] = TTLCache(1000, ASK_AGAIN_SECONDS, timer=trio.current_time)
 
     # --- telling -----------------------------------------------------------------------------------------
 
@@ -70,6 +78,12 @@ class Locks:
 
     # --- setting -----------------------------------------------------------------------------------------
 
+    def can_read(self, *, retention: bool) -> bool:
+        """Say whether the key may see what is set now."""
+        return self._world.grant.has(
+            Capability.READ_FILE_RETENTIONS if retention else Capability.READ_FILE_LEGAL_HOLDS
+        )
+
     def demand_settable(self, node: FileNode, *, retention: bool) -> None:
         """Raise what the access table answers to a change of retention, or of legal hold, if it refuses."""
         self._world.demand(Operation.SET_RETENTION if retention else Operation.SET_LEGAL_HOLD, node.name)
@@ -86,9 +100,10 @@ class Locks:
         version = await self._stored(node)
         bypass = self._must_bypass(version, wanted)
         retention = None if wanted is None else Retention(*wanted)
-        await self._world.store.set_retention(
-            version.name, version.file_id, retention, bypass_governance=bypass
-        )
+        with self._remembering(node.bucket_id):
+            await self._world.store.set_retention(
+                version.name, version.file_id, retention, bypass_governance=bypass
+            )
         self._take_note(node, replace(version, retention=retention))
 
     async def set_legal_hold(self, node: FileNode, text: str) -> None:
@@ -96,12 +111,15 @@ class Locks:
         self._world.demand(Operation.SET_LEGAL_HOLD, node.name)
         on = parse_legal_hold(text)
         version = await self._stored(node)
-        await self._world.store.set_legal_hold(version.name, version.file_id, on)
+        with self._remembering(node.bucket_id):
+            await self._world.store.set_legal_hold(version.name, version.file_id, on)
         self._take_note(node, replace(version, legal_hold=on))
 
     def _must_bypass(self, version: FileVersion, wanted: tuple[str, int] | None) -> bool:
         """Say whether a change needs the bypass of governance. Raises HeldByLock where none may help."""
         now = version.retention
+        if not self.can_read(retention=True):
+            return self._bypass  # what is in force is not known here: B2 decides
         if now is None or now.until_ms <= time.time_ns() // 1_000_000:
             return False
         if not weakens(now.mode, now.until_ms, wanted):
@@ -113,6 +131,17 @@ class Locks:
             raise HeldByLock(f"{held}, shortened only with --bypass-governance")
         self._world.demand(Operation.BYPASS_GOVERNANCE, version.name)
         return True
+
+    @contextlib.contextmanager
+    def _remembering(self, bucket_id: str) -> Iterator[None]:
+        """Ask a bucket that has no Object Lock once in a while only. Raises NotSupported."""
+        if bucket_id in self._without:
+            raise NotSupported("the bucket has no Object Lock")
+        try:
+            yield
+        except NotSupported:
+            self._without[bucket_id] = True
+            raise
 
     async def _stored(self, node: FileNode) -> FileVersion:
         await self._commits.sync(node)

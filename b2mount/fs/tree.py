@@ -15,7 +15,7 @@ from b2mount.cache.listing import Listing
 from b2mount.cache.listings import Found
 from b2mount.core.access import LookUpBy, Operation, look_up_by
 from b2mount.core.errors import AccessDenied, IllegalName, NoSuchFile, NotADirectory
-from b2mount.core.names import PLACEHOLDER, check_length, parse_shown, shown
+from b2mount.core.names import PLACEHOLDER, check_length, parse_shown, shown, too_long
 from b2mount.core.scope import UNKNOWN_BUCKET, Place, RootBucket, admits, is_of_bucket, next_step, place
 from b2mount.core.views import END_OF_NAME, VERSIONS_ROOT
 from b2mount.fs.nodes import Content, DirectoryNode, FileNode, Node
@@ -192,12 +192,15 @@ class Tree:
         if file is not None:
             return Found(file, None, until)
         marker = await self._head(parent, f"{name}/{PLACEHOLDER}")
-        folder = marker or (FileVersion(name + "/", "", 0, 0) if world.read_only else None)
         # Read-only and no listing: a name that is no file may lead to files whose names a person knows.
+        may_lead = world.read_only and not too_long(name + "/x")
+        folder = marker or (FileVersion(name + "/", "", 0, 0) if may_lead else None)
         return Found(None, folder, until)
 
     async def _head(self, parent: DirectoryNode, name: str) -> FileVersion | None:
         key = (parent.bucket_id, name)
+        if too_long(name):
+            return None  # B2 holds no such name, and need not be asked
         if key not in self._heads:
             try:
                 version = await self._world.store.head(parent.bucket_name, name)

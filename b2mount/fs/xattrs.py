@@ -83,7 +83,8 @@ class Xattrs:
         """Remove an attribute. Raises NoSuchAttribute."""
         if isinstance(node, FileNode) and name in (RETENTION, LEGAL_HOLD):
             self._locks.demand_settable(node, retention=name == RETENTION)
-            await self.get(node, name)
+            if self._locks.can_read(retention=name == RETENTION):
+                await self.get(node, name)  # there is none: ENODATA, and nothing is sent
             await self._set_lock(node, name, "none" if name == RETENTION else "off")
             return
         self._demand_writable(node, name)

@@ -75,10 +75,3 @@ def open_store(
         downloads=downloads,
     )
     return MountStore(inner, io_timeout=io_timeout)
-
-
-def open_keys(credentials: KeyPair, *, endpoint: str | None = None, ca_file: Path | None = None) -> Keys:
-    """Return the way to the account's application keys; close it after use. Needs a running trio loop."""
-    from b2mount.store.b2 import B2Store
-
-    return B2Store(credentials, endpoint=endpoint, ca_file=None if ca_file is None else str(ca_file)).keys

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import trio
-
 from b2mount.core.grant import B2_NAMES, Capability, parse_capabilities
 from b2mount.core.replies import Fault
 from b2mount.store.authorization import Access
@@ -103,11 +101,6 @@ class Keys:
             raw.delete_key(access.api_url, access.token, key_id)
 
         await self._caller.call("b2_delete_key", key_id, work)
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        self._caller.close()
-        await trio.lowlevel.checkpoint()
 
 
 def _row(row: Mapping[str, Any]) -> KeyRow:

@@ -153,7 +153,7 @@ def test_an_entry_from_the_kernel_is_kept_exactly_or_refused(raw: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    ("entry", "fits"),
+    ("name", "fits"),
     [
         ("a" * 1024, True),
         ("a" * 1025, False),
@@ -165,13 +165,8 @@ def test_an_entry_from_the_kernel_is_kept_exactly_or_refused(raw: bytes) -> None
         ("a" * 255, True),
     ],
 )
-def test_an_entry_fits_up_to_1024_bytes(entry: str, fits: bool) -> None:
-    assert names.fits_in_entry(entry) is fits
-
-
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=200))
-def test_fitting_is_a_matter_of_bytes(entry: str) -> None:
-    assert names.fits_in_entry(entry) == (len(entry.encode()) <= names.MAX_ENTRY_BYTES)
+def test_b2_holds_names_of_up_to_1024_bytes(name: str, fits: bool) -> None:
+    assert names.too_long(name) is not fits
 
 
 @pytest.mark.parametrize(

@@ -132,10 +132,34 @@ def test_what_makes_no_lock_is_refused_without_a_call(
 def test_a_bucket_without_object_lock_says_so(emulator: Emulator, bucket: str, tmp_path: Path) -> None:
     emulator.upload(bucket, "file", b"x")
     with mounted(emulator, tmp_path, bucket, capabilities=LOCKERS) as mount:
+        since = emulator.last_seq()
         with refused(errno.EOPNOTSUPP):
             os.setxattr(mount.path / "file", RETENTION, text("governance", hours(1)))
         with refused(errno.EOPNOTSUPP):
             os.setxattr(mount.path / "file", HOLD, b"on")
+        with refused(errno.EOPNOTSUPP):
+            os.setxattr(mount.path / "file", RETENTION, text("compliance", hours(1)))
+        asked = [call for call in calls_of(emulator, mount.key, since) if call.startswith("b2_update")]
+        assert asked == ["b2_update_file_retention"]  # by the first; then it is known
+
+
+def test_a_key_that_may_set_locks_and_not_read_them_removes_them_too(
+    emulator: Emulator, locked: str, tmp_path: Path
+) -> None:
+    row = emulator.upload(locked, "file", b"x")
+    lock(emulator, row, "governance", hours(1))
+    hold(emulator, row)
+    options = ("--bypass-governance",)
+    capabilities = (*ALL, *WRITERS, "bypassGovernance")
+    with mounted(emulator, tmp_path, locked, capabilities=capabilities, options=options) as mount:
+        since = emulator.last_seq()
+        for name in (HOLD, RETENTION):
+            with refused(errno.EACCES):
+                os.getxattr(mount.path / "file", name)
+            os.removexattr(mount.path / "file", name)
+        assert refused_by_server(emulator, mount, since) == []
+    assert info(emulator, row)["legalHold"]["value"] == "off"
+    assert info(emulator, row)["fileRetention"]["value"]["mode"] is None
 
 
 def test_writing_renaming_and_removing_go_on_and_the_locked_version_stays(

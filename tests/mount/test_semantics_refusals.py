@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.emulator import Emulator
 from tests.support.mount import ALL, Mount
-from tests.support.semantics import LOOKS, calls_of, fresh_bucket, refusals_of, refused
+from tests.support.semantics import LOOKS, calls_of, fresh_bucket, refusals_of, refused, requests_of
 
 pytestmark = pytest.mark.fuse
 
@@ -148,6 +148,11 @@ def test_a_key_that_only_reads_opens_known_names_and_lists_nothing(
                 os.listdir(directory)
         with refused(errno.EROFS):
             os.unlink(mount.path / "file")
+        since = emulator.last_seq()
+        with refused(errno.ENAMETOOLONG):
+            os.stat(mount.path / ("d" * 240) / ("e" * 240) / ("f" * 240) / ("g" * 240) / ("h" * 255))
+        looks = [entry["name"] for entry in requests_of(emulator, mount.key, since)]
+        assert len(looks) == 2 * 4  # of no name that is longer than B2's
 
 
 # --- keys that may write but not all ----------------------------------------------------------------------

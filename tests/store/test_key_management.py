@@ -4,10 +4,8 @@ import time
 
 import pytest
 
-from b2mount.core.credentials import make_credentials
 from b2mount.core.errors import AccessDenied, KeyRejected
 from b2mount.core.grant import Capability
-from b2mount.store.connect import open_keys
 from tests.store.conftest import Shop
 from tests.support.emulator import Emulator
 
@@ -30,14 +28,6 @@ async def test_a_key_is_made_works_is_listed_and_deleted(shop: Shop, emulator: E
     assert made.row.key_id not in [row.key_id for row in await store.keys.list()]
     with pytest.raises(KeyRejected):
         await shop.plain((made.row.key_id, made.secret)).authorize()
-
-
-async def test_open_keys_gives_the_way_to_them(emulator: Emulator) -> None:
-    credentials = make_credentials(emulator.master_key_id, emulator.master_key, "a test")
-    keys = open_keys(credentials, endpoint=emulator.url)
-    made = await keys.create("short", READ)
-    await keys.delete(made.row.key_id)
-    await keys.aclose()
 
 
 async def test_an_account_wide_key_has_no_buckets_and_no_end(shop: Shop) -> None:
