@@ -2,9 +2,10 @@
 
 grep -r, tar, rsync -c and backups read the files of a directory one after the other in the order in which it
 was listed. Two files in a row are the sign; the files that follow are fetched together, more of them as the
-guess proves right, none after a jump. So one file at a time is not one round trip at a time. Opening alone is
-no sign: rsync -X opens every file for its attributes and reads none. A policy over listings and blocks; knows
-neither handles nor the kernel.
+guess proves right, none after a jump. So one file at a time is not one round trip at a time. Several readers
+at once come a little out of order. Who comes to the end of a directory goes on in the next one, whose first
+file is sign enough. Opening alone is no sign: rsync -X opens every file for its attributes and reads none. A
+policy over listings and blocks; knows neither handles nor the kernel.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from b2mount.store.store import Action, FileVersion
 
 SMALL = 1 << 20  # bytes; larger files are read ahead by themselves
 NEAR = 8  # entries that may be left out (directories, files that are skipped) and still be a scan
+LATE = 16  # entries behind it that others of several readers may be; a guess
 FIRST = 4  # files ahead; doubled with every file that proves the guess right
 MOST = 64
 
@@ -25,10 +27,16 @@ class _Scan:
     """Where somebody is in a directory."""
 
     listing: Listing
-    at: int  # index in the listing's order of the file read last
+    begun: int  # index in the listing's order of the file read first
+    at: int  # of the one read last
     streak: int = 0
     fetched_to: int = 0  # entries before this were looked at for fetching
     ahead: int = FIRST
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it proved right, here too, to the end of the directory."""
+        return self.streak > 1 and self.at > self.begun and self.at + NEAR >= self.listing.places
 
 
 class Scans:
@@ -37,6 +45,7 @@ class Scans:
     def __init__(self, world: World) -> None:
         self._world = world
         self._scans: dict[int, _Scan] = {}
+        self._latest: _Scan | None = None  # the one that went on last
         self.fetched = 0  # files fetched ahead
         self._waiting: set[str] = set()  # of those, not read yet
         self.hits = 0  # of those, read since
@@ -59,24 +68,31 @@ class Scans:
             return
         scan = self._scans.get(parent.ino)
         if scan is None or scan.listing is not listing:
-            at = listing.place_of(node.key)
-            if at is not None:
-                if len(self._scans) > 1000:
-                    self._scans.clear()
-                self._scans[parent.ino] = _Scan(listing, at)
+            self._begin(parent.ino, listing, node.key)
             return
         step = _step(listing, scan.at, node.key)
         if step is None:
-            at = listing.place_of(node.key)
-            if at is None:
-                del self._scans[parent.ino]
-            else:
-                self._scans[parent.ino] = _Scan(listing, at)
-            return
-        if step:
+            self._begin(parent.ino, listing, node.key)
+        elif step > 0:
             scan.at += step
             scan.streak += 1
             scan.ahead = min(scan.ahead * 2, MOST) if scan.streak > 1 else FIRST
+            self._latest = scan
+            self._fetch_ahead(scan)
+
+    def _begin(self, directory: int, listing: Listing, key: str) -> None:
+        """Take a file for the first one of a scan, or for where one goes on that is done with a directory."""
+        at = listing.place_of(key)
+        if at is None:
+            self._scans.pop(directory, None)
+            return
+        if len(self._scans) > 1000:
+            self._scans.clear()
+        before = self._latest
+        scan = self._scans[directory] = _Scan(listing, at, at)
+        if at < NEAR and before is not None and before.listing is not listing and before.is_done:
+            scan.streak, scan.ahead = before.streak, before.ahead
+            self._latest = scan
             self._fetch_ahead(scan)
 
     def _fetch_ahead(self, scan: _Scan) -> None:
@@ -107,6 +123,6 @@ class Scans:
 
 
 def _step(listing: Listing, at: int, key: str) -> int | None:
-    """Return how far after *at* a key stands in the listing, 0 for the same; None where it is not near."""
+    """Return how far after *at* a key stands, 0 or less for one that came late; None where it is not near."""
     place = listing.place_of(key)
-    return place - at if place is not None and 0 <= place - at <= NEAR else None
+    return place - at if place is not None and -LATE <= place - at <= NEAR else None
