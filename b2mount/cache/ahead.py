@@ -53,10 +53,12 @@ class Flight:
 class Ahead:
     """What is asked for ahead in one directory."""
 
-    def __init__(self, listing: Listing) -> None:
+    def __init__(self, listing: Listing, asked: int) -> None:
+        """Look ahead in *listing*, of which *asked* rows were asked for by now."""
         self._listing = listing
         self._flights: list[Flight] = []  # by their starts
-        self._ended = False  # no guess any more: one was wrong, or the last page is on its way
+        # no guess any more: one was wrong; or pages are sparse, of versions that did not show at a moment
+        self._ended = _is_sparse(listing.told, asked)
 
     def plan(self, now: float) -> list[Flight]:
         """Return what to ask for now, besides the next page."""
@@ -125,7 +127,8 @@ class Ahead:
             self._ended = True
             return None
         known = _rows_before(rows, start)
-        self._ended = self._ended or known * WORST_WASTE > flight.limit
+        is_sparse = page.next_name is not None and _is_sparse(len(rows), flight.limit)
+        self._ended = self._ended or is_sparse or known * WORST_WASTE > flight.limit
         return Page(rows.tail(known), page.next_name)
 
     def end(self) -> None:
@@ -133,6 +136,11 @@ class Ahead:
         self._ended = True
         for flight in self._flights:
             flight.drop()
+
+
+def _is_sparse(rows: int, asked: int) -> bool:
+    """Say whether a page, not the last, has far fewer rows than it could: where it ends is unknown then."""
+    return rows * WORST_WASTE < asked * (WORST_WASTE - 1)
 
 
 def _is_last(flight: Flight) -> bool:

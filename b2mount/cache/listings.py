@@ -197,7 +197,7 @@ class Listings:
         is_wanted = not listing.complete and not listing.lock.locked()
         if self._nursery is not None and self._lists_ahead and is_wanted:
             if self.ttl >= 2 * UNTAKEN_SECONDS:
-                listing.ahead = listing.ahead or Ahead(listing)
+                listing.ahead = listing.ahead or Ahead(listing, FIRST_PAGE)
                 for flight in listing.ahead.plan(trio.current_time()):
                     self._nursery.start_soon(self._fly, bucket_id, listing, flight)
             self._nursery.start_soon(self._extend_quietly, bucket_id, listing)

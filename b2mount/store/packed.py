@@ -105,7 +105,7 @@ class Rows(Sequence[FileVersion]):
         self._type_names = type_names
         self.retentions = retentions
         self._odd = odd
-        self.in_order = all(map(bytes.__lt__, names, names[1:]))
+        self.in_order = _is_in_order(names)
         whole = self.names.whole
         # No name needs an escape by what is in it: no "%b2-", no NUL, no surrogate (UTF-8's ED A0 to ED BF).
         self.is_plain = b"%b2-" not in whole and b"\0" not in whole and b"\xed" not in whole
@@ -162,6 +162,25 @@ class Rows(Sequence[FileVersion]):
         rest._odd = {at - first: found for at, found in self._odd.items() if at >= first}
         return rest
 
+    def pick(self, picks: Sequence[int]) -> "Rows":
+        """Return the rows at *picks*, which are in order."""
+        if len(picks) == len(self):
+            return self
+        kept = copy.copy(self)
+        kept.names, kept._ids, kept._infos = (
+            Strings([each[at] for at in picks]) for each in (self.names, self._ids, self._infos)
+        )
+        kept.sizes = array("q", [self.sizes[at] for at in picks])
+        kept.uploaded_ms = array("q", [self.uploaded_ms[at] for at in picks])
+        kept._sha1s = b"".join([self._sha1s[20 * at : 20 * at + 20] for at in picks])
+        kept.flags = bytes([self.flags[at] for at in picks])
+        kept._types = array("I", [self._types[at] for at in picks])
+        kept.has_folders = any(flag & ACTION_BITS == FOLDER for flag in set(kept.flags))
+        kept.in_order = _is_in_order([kept.names[at] for at in range(len(picks))])
+        kept.retentions = {new: self.retentions[at] for new, at in enumerate(picks) if at in self.retentions}
+        kept._odd = {new: self._odd[at] for new, at in enumerate(picks) if at in self._odd}
+        return kept
+
     def file_id(self, at: int) -> str:
         """Return a row's file ID."""
         rest = self._ids[at]
@@ -186,6 +205,10 @@ class Rows(Sequence[FileVersion]):
         strings = (self.names, self._ids, self._infos)
         arrays = sum(len(each.whole) + each.ends.itemsize * len(each.ends) for each in strings)
         return arrays + (8 + 8 + 1 + 20 + self._types.itemsize) * len(self)
+
+
+def _is_in_order(names: Sequence[bytes]) -> bool:
+    return all(map(bytes.__lt__, names, names[1:]))
 
 
 def _common_start(first: str, last: str) -> str:

@@ -19,7 +19,10 @@ from cachetools import LRUCache
 from b2mount.core.errors import AccessDenied, B2MountError, ReadOnlyMount
 from b2mount.core.grant import Capability, Grant
 from b2mount.core.names import MAX_NAME_BYTES
+from b2mount.store.packed import ACTION_BITS, ACTIONS, FOLDER, Rows, pack
 from b2mount.store.store import Action, BucketRow, FileVersion, Page, PartRow, Store
+
+START, HIDE = ACTIONS.index(Action.START), ACTIONS.index(Action.HIDE)  # as pages are packed
 
 LEAST_ROWS = 100  # asked for in one call, for few names: up to 1,000 rows cost the same
 MOST_ROWS = 10_000  # the most B2 returns in one call
@@ -45,17 +48,31 @@ class Chooser:
 
     def __init__(self, at_ms: int) -> None:
         self._at_ms = at_ms
-        self.name: str | None = None  # the name whose versions are being told
+        self._name = b""  # whose versions are being told; no file has this name
         self.settled = False  # whether its version is chosen
 
-    def choose(self, row: FileVersion) -> bool:
-        """Say whether *row* is what its name showed."""
-        if row.name != self.name:
-            self.name, self.settled = row.name, False
-        if self.settled or row.action is Action.START or row.uploaded_ms > self._at_ms:
-            return False
-        self.settled = True
-        return row.action is not Action.HIDE
+    @property
+    def name(self) -> str:
+        """The name whose versions are being told."""
+        return self._name.decode("utf-8", "surrogatepass")
+
+    def chosen(self, rows: Rows) -> list[int]:
+        """Return which rows of the next page are what their names showed; directories all are."""
+        names, flags, times = rows.names, rows.flags, rows.uploaded_ms
+        chosen: list[int] = []
+        for at in range(len(rows)):
+            action, name = flags[at] & ACTION_BITS, names[at]
+            if action == FOLDER:
+                chosen.append(at)
+                continue
+            if name != self._name:
+                self._name, self.settled = name, False
+            if self.settled or action == START or times[at] > self._at_ms:
+                continue
+            self.settled = True
+            if action != HIDE:
+                chosen.append(at)
+        return chosen
 
 
 class Past:
@@ -78,40 +95,41 @@ class Past:
         limit: int = 1000,
     ) -> Page:
         """List what showed then, in byte order; without rows only where nothing follows."""
-        chooser, found = Chooser(self.at_ms), list[FileVersion]()
+        chooser, found = Chooser(self.at_ms), pack(())
         start_id: str | None = None
         rows = min(max(limit, LEAST_ROWS), MOST_ROWS)
         while True:
             page = await self._store.list_versions(
                 bucket_id, prefix, start=start, start_id=start_id, delimiter=delimiter, limit=rows
             )
-            found += [row for row in page.rows if row.action is Action.FOLDER or chooser.choose(row)]
+            told = pack(page.rows)
+            chosen = told.pick(chooser.chosen(told))
+            found = pack([*found, *chosen]) if len(found) else chosen
             start, start_id = page.next_name, page.next_id
             if start is not None and start == chooser.name and chooser.settled and can_skip(start):
                 start, start_id = start + " ", None
             is_within_a_name = start is not None and start == chooser.name
             if not is_within_a_name:
                 found = await self._without_the_unborn(bucket_id, prefix, found)
-                if found or start is None:
+                if len(found) or start is None:
                     break
             rows = min(rows * GROWTH, MOST_ROWS)
         if len(found) > limit:
-            return Page(found[:limit], found[limit].name)
+            return Page(found.pick(range(limit)), found[limit].name)
         return Page(found, start)
 
     # --- directories -------------------------------------------------------------------------------------
 
-    async def _without_the_unborn(
-        self, bucket_id: str, prefix: str, found: list[FileVersion]
-    ) -> list[FileVersion]:
+    async def _without_the_unborn(self, bucket_id: str, prefix: str, found: Rows) -> Rows:
         """Leave out the directories that held nothing then."""
-        folders = [row.name for row in found if row.action is Action.FOLDER]
-        if not folders:
+        if not found.has_folders:
             return found
+        folders = [row.name for row in found if row.action is Action.FOLDER]
         unknown = [name for name in folders if (bucket_id, name) not in self._lived]
         lived = {name for name in folders if self._lived.get((bucket_id, name))}
         lived |= await self._look_into(bucket_id, prefix, unknown)
-        return [row for row in found if row.action is not Action.FOLDER or row.name in lived]
+        rows = enumerate(found)
+        return found.pick([at for at, row in rows if row.action is not Action.FOLDER or row.name in lived])
 
     async def _look_into(self, bucket_id: str, prefix: str, folders: list[str]) -> set[str]:
         """Return those of *folders*, in byte order, under which something showed then."""

@@ -13,6 +13,7 @@ from b2mount.cache.ahead import MODEST
 from b2mount.cache.listing import Listing
 from b2mount.cache.listings import FIRST_PAGE, UNTAKEN_SECONDS, Listings
 from b2mount.core.errors import B2Unavailable
+from b2mount.store.past import PastStore
 from b2mount.store.store import Page
 from tests.cache.test_listings import CountingStore
 from tests.journal.lives import memory
@@ -38,6 +39,26 @@ class SlowStore(CountingStore):
         try:
             await trio.sleep(self.chance.uniform(0.1, 0.5))
             return await super().list_names(bucket_id, prefix, start=start, delimiter=delimiter, limit=limit)
+        finally:
+            self.now -= 1
+
+    async def list_versions(
+        self,
+        bucket_id: str,
+        prefix: str,
+        *,
+        start: str | None = None,
+        start_id: str | None = None,
+        delimiter: str | None = None,
+        limit: int = 1000,
+    ) -> Page:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await trio.sleep(self.chance.uniform(0.1, 0.5))
+            return await super().list_versions(
+                bucket_id, prefix, start=start, start_id=start_id, delimiter=delimiter, limit=limit
+            )
         finally:
             self.now -= 1
 
@@ -174,6 +195,18 @@ async def test_who_stops_reading_has_paid_for_no_more_than_was_asked_for_at_once
     await told.read("", most=read)
     await trio.sleep(60)
     assert sum(told.store.rows) <= rows, told.store.rows
+
+
+async def test_where_most_rows_do_not_show_nothing_is_guessed(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A page of the past has as many names as versions of that time: where the next one begins is unknown."""
+    told = Ahead((f"{number:07}" for number in range(5000) for _ in range(3)), nursery)
+    told.listings = Listings(
+        PastStore(told.store, 1 << 50), 60.0, "", on_new=lambda *_: None, nursery=nursery
+    )
+    assert len(await told.read("")) == 5000
+    assert told.store.most == 1
 
 
 async def test_with_a_short_listing_ttl_nothing_is_guessed(

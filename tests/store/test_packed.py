@@ -40,6 +40,23 @@ def test_what_is_packed_comes_out_again(versions: list[FileVersion]) -> None:
     ]
 
 
+@given(st.lists(VERSIONS, max_size=8), st.data())
+def test_some_of_what_is_packed_is_as_if_it_was_packed_alone(
+    versions: list[FileVersion], data: st.DataObject
+) -> None:
+    packed = pack(versions)
+    picks = sorted(data.draw(st.sets(st.sampled_from(range(len(versions))))) if versions else ())
+    first = data.draw(st.integers(0, len(versions)))
+    for some, alone in (
+        (packed.pick(picks), pack([versions[at] for at in picks])),
+        (packed.tail(first), pack(versions[first:])),
+    ):
+        assert list(some) == list(alone)
+        assert some.has_folders == alone.has_folders
+        assert alone.is_plain or not some.is_plain
+        assert alone.in_order or not some.in_order
+
+
 @given(st.lists(odd_rows.map(lambda odd: {**FULL, **odd}) | odd_rows, max_size=4))
 def test_rows_packed_together_read_as_rows_read_alone(told: list[dict[str, Any]]) -> None:
     alone = [version for version in map(rows.file_version, told) if version is not None]
