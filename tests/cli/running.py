@@ -26,7 +26,7 @@ class Shell:
         *words: str | Path,
         program: str = "b2mount",
         env: Mapping[str, str] | None = None,
-        timeout: float = 120,
+        timeout: float = 240,
     ) -> subprocess.CompletedProcess[str]:
         """Run to the end; standard output and error are kept apart."""
         return subprocess.run(
@@ -54,7 +54,7 @@ def processes_naming(text: str) -> list[int]:
     return found
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"

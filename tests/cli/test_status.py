@@ -47,7 +47,7 @@ class Terminal:
 
     def read_until(self, text: bytes) -> None:
         """Read what is shown until *text* was, or the end."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while text not in self.shown:
             assert time.monotonic() < deadline, self.shown
             if not self._read(1.0):
@@ -66,11 +66,11 @@ class Terminal:
 
     def finish(self) -> int:
         """Read to the end; return the exit status."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while self._read(1.0):
             assert time.monotonic() < deadline, self.shown
         os.close(self.master)
-        return self.process.wait(60)
+        return self.process.wait(240)
 
 
 def told(*facts: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def test_watch_as_json_is_one_line_a_look(tmp_path: Path, shell: Shell) -> None:
         with process.stdout:
             lines = [process.stdout.readline(), process.stdout.readline()]
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0
+            assert process.wait(240) == 0
     assert [json.loads(line) for line in lines] == [FACTS, FACTS]
 
 

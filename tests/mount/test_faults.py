@@ -31,9 +31,10 @@ pytestmark = pytest.mark.fuse
 BUCKET = "faults"
 BIG = 20_000_000
 MEGABYTE = 1_000_000
-IO_TIMEOUT = 3  # seconds
-OPTIONS = ["--settle", "0.1", "--listing-ttl", "0", "--io-timeout", str(IO_TIMEOUT), "--memory-size", "1M"]
-LONGEST = 60.0  # seconds for one system call; far above the few io-timeouts that one may need
+PATIENCE = 120  # seconds that a call may take; for troubles that pass before, however slow the machine is
+HASTE = 6  # seconds; for those that last
+OPTIONS = ["--settle", "0.1", "--listing-ttl", "0", "--memory-size", "1M", "--io-timeout"]
+LONGEST = 240.0  # seconds for one system call; far above the few io-timeouts that one may need
 
 
 # --- troubles ---------------------------------------------------------------------------------------------
@@ -49,6 +50,7 @@ class Trouble:
     begin: Callable[[Emulator], None] = lambda _server: None
     end: Callable[[Emulator], None] = lambda _server: None
     warnings: int = 1  # lines in the log, at most
+    is_awaited: bool = False  # until no time is left
     not_during: str = ""  # a work for which there is no remedy
 
 
@@ -74,15 +76,22 @@ PASSING = [
     Trouble("upload tokens that expire", begin=lambda server: server.expire_tokens("upload")),
 ]
 LASTING = [
-    Trouble("503 for minutes", [for_good("status", status=503, code="service_unavailable")], UNREACHABLE),
+    Trouble(
+        "503 for minutes",
+        [for_good("status", status=503, code="service_unavailable")],
+        UNREACHABLE,
+        is_awaited=True,
+    ),
     Trouble(
         "429 with Retry-After for minutes",
-        [for_good("status", status=429, code="too_many_requests", retry_after=1)],
+        [for_good("status", status=429, code="too_many_requests", retry_after=600)],
         frozenset({errno.EBUSY}),
     ),
-    Trouble("connections closed at once", [for_good("drop_before")], UNREACHABLE),
-    Trouble("stalls longer than anybody waits", [for_good("stall", seconds=600)], UNREACHABLE),
-    Trouble("no network", (), UNREACHABLE, Emulator.stop, Emulator.start),  # type: ignore[arg-type]
+    Trouble("connections closed at once", [for_good("drop_before")], UNREACHABLE, is_awaited=True),
+    Trouble(
+        "stalls longer than anybody waits", [for_good("stall", seconds=600)], UNREACHABLE, is_awaited=True
+    ),
+    Trouble("no network", (), UNREACHABLE, Emulator.stop, Emulator.start, is_awaited=True),  # type: ignore[arg-type]
     Trouble(
         "caps reached",
         (),
@@ -272,9 +281,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="module")
-def living(server: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
-    """One mount for all pairs: each has to leave it as good as it was."""
-    with mounted(server, tmp_path_factory.mktemp("mount"), BUCKET, options=OPTIONS) as mount:
+def patient(server: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
+    """One mount for all troubles that pass: each has to leave it as good as it was."""
+    with mounted(
+        server, tmp_path_factory.mktemp("patient"), BUCKET, options=[*OPTIONS, f"{PATIENCE}"]
+    ) as mount:
+        yield mount
+
+
+@pytest.fixture(scope="module")
+def hasty(server: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
+    """One mount for all troubles that last, likewise."""
+    with mounted(server, tmp_path_factory.mktemp("hasty"), BUCKET, options=[*OPTIONS, f"{HASTE}"]) as mount:
         yield mount
 
 
@@ -287,8 +305,9 @@ def seeded_world(server: Emulator, mount: Mount, work: Work) -> World:
 
 @pytest.mark.parametrize(("trouble", "work"), product())
 def test_trouble_during_work_loses_nothing(
-    trouble: Trouble, work: Work, server: Emulator, living: Mount
+    trouble: Trouble, work: Work, server: Emulator, request: pytest.FixtureRequest
 ) -> None:
+    living: Mount = request.getfixturevalue("hasty" if trouble.is_awaited else "patient")
     world = seeded_world(server, living, work)
     before = len(living.log())
     trouble.begin(server)
@@ -340,9 +359,9 @@ def attempt(work: Work, world: World) -> int | None:
 @pytest.mark.parametrize("kind", ["all", "upload"])
 @pytest.mark.parametrize("work", [work for work in WORKS if work.name == "append to a large file"])
 def test_tokens_that_expire_while_a_large_file_goes_up_are_not_seen(
-    kind: str, work: Work, server: Emulator, living: Mount
+    kind: str, work: Work, server: Emulator, patient: Mount
 ) -> None:
-    world = seeded_world(server, living, work)
+    world = seeded_world(server, patient, work)
     server.network(bandwidth=MEGABYTE)
     failed: list[int | None] = []
     thread = threading.Thread(target=lambda: failed.append(attempt(work, world)))
@@ -356,7 +375,7 @@ def test_tokens_that_expire_while_a_large_file_goes_up_are_not_seen(
         server.network(bandwidth=None)
         thread.join(LONGEST)
     assert failed == [None]
-    wait_until(lambda: not living.status()["pending"]["files"], "all is sent")
+    wait_until(lambda: not patient.status()["pending"]["files"], "all is sent")
     work.right(world)
     check_that_nothing_is_doubled(work, world, 1)
 
@@ -364,7 +383,7 @@ def test_tokens_that_expire_while_a_large_file_goes_up_are_not_seen(
 def test_an_outage_while_many_files_wait_is_told_once_and_ends_for_all_of_them(
     server: Emulator, tmp_path: Path
 ) -> None:
-    options = ["--settle", "0.1", "--io-timeout", str(IO_TIMEOUT)]  # with a listing that is believed
+    options = ["--settle", "0.1", "--io-timeout", str(HASTE)]  # with a listing that is believed
     place = f"t{random.randrange(10**12)}"
     with mounted(server, tmp_path, BUCKET, options=options) as mount:
         (mount.path / place).mkdir()

@@ -1,5 +1,6 @@
 """Metrics of a real mount: what is served is what is documented, counts are true, and no scraper harms."""
 
+import contextlib
 import http.client
 import os
 import re
@@ -13,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.emulator import Emulator
 from tests.support.mount import Mount, MountFailed, mounted
-from tests.support.semantics import fresh_bucket
+from tests.support.semantics import fresh_bucket, wait_until
 
 pytestmark = pytest.mark.fuse
 
@@ -44,13 +45,15 @@ class Scraped:
 
 
 def address_of(mount: Mount) -> tuple[str, int]:
-    found = re.search(r"metrics are served on http://([\d.]+):(\d+)/metrics", mount.log())
-    assert found, mount.log()
+    words = re.compile(r"metrics are served on http://([\d.]+):(\d+)/metrics")
+    wait_until(lambda: words.search(mount.log()) is not None, "the log names the address")
+    found = words.search(mount.log())
+    assert found
     return found[1], int(found[2])
 
 
 def request(mount: Mount, target: str = "/metrics", method: str = "GET") -> tuple[int, str, str]:
-    connection = http.client.HTTPConnection(*address_of(mount), timeout=60)
+    connection = http.client.HTTPConnection(*address_of(mount), timeout=240)
     try:
         connection.request(method, target)
         answer = connection.getresponse()
@@ -139,7 +142,7 @@ def test_what_else_may_be_asked(mount: Mount, method: str, target: str, status: 
 
 @pytest.mark.parametrize("said", [b"GET /metrics HTTP/1.1\r\n", b"\x16\x03\x01\r\n\r\n", b"x" * 20_000])
 def test_a_scraper_that_hangs_or_talks_nonsense_harms_nobody(mount: Mount, said: bytes) -> None:
-    with socket.create_connection(address_of(mount), timeout=60) as connection:
+    with socket.create_connection(address_of(mount), timeout=240) as connection:
         connection.sendall(said)
         assert scrape(mount).samples
         assert (mount.path / "old").stat().st_size == 1000
@@ -160,7 +163,7 @@ def test_metrics_can_be_asked_on_a_socket_also_after_a_crash(
     assert stat.S_ISSOCK(path.stat().st_mode)
     with Mount(emulator, tmp_path, key, options=options):
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(60)
+            connection.settimeout(240)
             connection.connect(str(path))
             connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
             with connection.makefile("rb") as answer:
@@ -176,7 +179,10 @@ def test_without_the_option_nothing_listens(emulator: Emulator, bucket: str, tmp
     with mounted(emulator, tmp_path, bucket) as mount:
         assert mount.process is not None
         sockets = Path(f"/proc/{mount.process.pid}/fd")
-        inodes = {os.readlink(sockets / fd) for fd in os.listdir(sockets)}
+        inodes = set()
+        for fd in os.listdir(sockets):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                inodes.add(os.readlink(sockets / fd))
         listening = [
             line.split()[9]
             for line in Path(f"/proc/{mount.process.pid}/net/tcp").read_text().splitlines()[1:]

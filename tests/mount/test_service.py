@@ -52,6 +52,7 @@ class Manager:
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
+        self._marks = 0
         self._told: list[list[str]] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -67,6 +68,17 @@ class Manager:
     def all(self) -> list[list[str]]:
         """Return what was said since the last time."""
         told, self._told = self._told, []
+        return told
+
+    def all_sent(self) -> list[list[str]]:
+        """Return what was said since the last time, once all that lies in the queue is read."""
+        self._marks += 1
+        mark = f"MARK={self._marks}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
+            own.sendto(mark.encode(), self._listener.getsockname())
+        wait_until(lambda: [mark] in self._told, mark)
+        told = self.all()
+        told.remove([mark])
         return told
 
     def wait_for(self, line: str) -> None:
@@ -116,7 +128,7 @@ def test_systemd_would_find_what_is_wrong(installed: Path) -> None:
 
 def verify(unit: Path) -> subprocess.CompletedProcess[str]:
     command = [need("systemd-analyze"), "verify", "--man=no", str(unit)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 @pytest.mark.parametrize("drop_in", [None, "without-fusermount.conf.example"])
@@ -128,7 +140,7 @@ def test_the_score_of_the_service_is_the_one_that_the_page_tells(
         changes = (UNITS / "b2mount@.service.d" / drop_in).read_text().split("[Service]")[1]
         unit.write_text(unit.read_text().replace("[Install]", changes + "\n[Install]"))
     command = [need("systemd-analyze"), "security", "--offline=true", "--no-pager", str(unit)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     score = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
     assert score is not None, done.stderr
     # Versions of systemd weigh a little differently.
@@ -170,13 +182,19 @@ async def test_the_watchdog_is_told_only_while_the_event_loop_turns(
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keep_watchdog_quiet)
-        await trio.sleep(0.2)
-        assert ["WATCHDOG=1"] in manager.all()
+        await told_again(manager)
+        manager.all_sent()
         time.sleep(0.3)  # noqa: ASYNC251 (this is what must be noticed)
-        assert manager.all() == []
-        await trio.sleep(0.2)
-        assert ["WATCHDOG=1"] in manager.all()
+        assert manager.all_sent() == []
+        await told_again(manager)
         nursery.cancel_scope.cancel()
+
+
+async def told_again(manager: Manager) -> None:
+    manager.all_sent()
+    with trio.fail_after(60):
+        while ["WATCHDOG=1"] not in manager.all():  # noqa: ASYNC110  # a thread hears it
+            await trio.sleep(0.01)
 
 
 async def test_the_watchdog_of_another_process_is_left_alone(
@@ -223,7 +241,7 @@ def test_a_stop_sends_what_is_pending_and_counts_it_down(
         manager.wait_for("READY=1")
         for number in range(4):
             (mount.path / f"file{number}").write_bytes(b"x" * 1024)
-        emulator.fault(kind="stall", call="b2_upload_file", seconds=0.5, times=4)
+        emulator.fault(kind="stall", call="b2_upload_file", seconds=1, times=4)
         assert mount.stop() == 0, mount.log()
     finally:
         mount.kill()
@@ -233,8 +251,8 @@ def test_a_stop_sends_what_is_pending_and_counts_it_down(
     seen = [line.removeprefix("STATUS=") for lines in told for line in lines if line.startswith("STATUS=")]
     steps = list(dict.fromkeys(seen))
     assert steps[0] == "sending 4 changes (4.0 KiB) to B2"
-    assert "sending 2 changes (2.0 KiB) to B2" in steps
     counts = [int(found[1]) for step in steps if (found := re.match(r"sending (\d)", step))]
+    assert len(counts) > 1, "it is counted down"
     assert counts == sorted(counts, reverse=True)
     for number in range(4):
         assert emulator.download(bucket, f"file{number}") == b"x" * 1024
@@ -249,11 +267,12 @@ def test_a_stop_that_gets_nowhere_ends_and_the_next_start_sends_the_rest(
     mount.start()
     try:
         (mount.path / "file").write_bytes(b"kept")
-        emulator.fault(kind="stall", call="b2_upload_file", seconds=300, times=-1)
+        emulator.fault(kind="stall", call="b2_upload_file", seconds=3600, times=-1)
         assert mount.stop() == 4, mount.log()
         assert "leaving the rest to the next mount" in mount.log()
         assert not mount.is_mounted()
         emulator.clear_faults()
+        mount.program = list(quick(600))
         mount.start()
         assert (mount.path / "file").read_bytes() == b"kept"
         assert mount.stop() == 0, mount.log()
@@ -299,7 +318,7 @@ def test_the_command_of_the_unit_mounts_with_what_systemd_gives_it(
         environment = Path(f"/proc/{process.pid}/environ").read_bytes()
         assert key.encode() not in environment + Path(f"/proc/{process.pid}/cmdline").read_bytes()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+        assert process.wait(240) == 0, (tmp_path / "log").read_text()
     finally:
         process.kill()
         process.wait()

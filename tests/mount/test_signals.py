@@ -30,7 +30,7 @@ def test_a_signal_just_after_mounting_leaves_no_dead_mount_behind(
         mount.start()
         assert mount.process is not None
         mount.process.send_signal(signal.SIGTERM)
-        status = mount.process.wait(30)
+        status = mount.process.wait(240)
         assert (status, mount.is_mounted()) == (0, False), mount.log()
     finally:
         mount.kill()

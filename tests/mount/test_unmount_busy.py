@@ -44,7 +44,7 @@ def test_force_unmounts_under_a_running_program(emulator: Emulator, bucket: str,
 
 def test_force_does_not_wait_for_a_server_that_hangs(emulator: Emulator, bucket: str, tmp_path: Path) -> None:
     with mounted(emulator, tmp_path, bucket) as mount:
-        emulator.fault(call="b2_upload_file", kind="stall", seconds=20, times=-1)
+        emulator.fault(call="b2_upload_file", kind="stall", seconds=3600, times=-1)
         (mount.path / "waits").write_bytes(b"waits")
         done = mount.ask("unmount", "--force", "--timeout", "1")
         emulator.clear_faults()

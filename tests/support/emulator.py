@@ -25,8 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-START_SECONDS = 60
-STOP_SECONDS = 20
+START_SECONDS = 120
+STOP_SECONDS = 120
 IDLE_SECONDS = 60
 
 _PATTERN_PERIOD = 65521

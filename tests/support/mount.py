@@ -15,8 +15,8 @@ from typing import Any, Self
 from tests.support.emulator import Emulator
 
 ALL = ("listBuckets", "listFiles", "readFiles", "writeFiles", "deleteFiles")
-READY_SECONDS = 30.0
-END_SECONDS = 60.0
+READY_SECONDS = 120.0
+END_SECONDS = 240.0
 
 
 class MountFailed(Exception):

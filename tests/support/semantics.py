@@ -22,7 +22,7 @@ import pytest
 from tests.support.emulator import Emulator
 from tests.support.mount import ALL, Mount, mounted
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 AT_FDCWD = -100
 UTIME_NOW = (1 << 30) - 1
 UTIME_OMIT = (1 << 30) - 2

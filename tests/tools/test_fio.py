@@ -17,21 +17,21 @@ STEPS = int(os.environ.get("B2MOUNT_FSX_STEPS", "400"))
 
 
 @pytest.mark.parametrize("engine", ["psync", slow("mmap"), slow("sync --direct=1")])
-def test_fio_reads_back_what_several_jobs_wrote_at_random(tenant: Mount, engine: str) -> None:
+def test_fio_reads_back_what_several_jobs_wrote_at_random(tenant: Mount, engine: str, tmp_path: Path) -> None:
     words = ["fio", "--name=job", f"--directory={tenant.path}", "--rw=randwrite", "--bsrange=4k-64k"]
     words += ["--size=8m", "--numjobs=3", "--verify=crc32c", "--verify_fatal=1", "--randseed=7"]
     words += ["--ba=4k", "--group_reporting", *f"--ioengine={engine}".split()]
-    run(*words, "--do_verify=1", "--fsync=50")
+    run(*words, "--do_verify=1", "--fsync=50", cwd=tmp_path)  # where it leaves what it knows of its state
     tenant.remount(empty_cache=True)
-    run(*words, "--verify_only")
+    run(*words, "--verify_only", cwd=tmp_path)
 
 
-def test_fio_mixes_reads_and_overwrites_of_a_stored_file(tenant: Mount) -> None:
+def test_fio_mixes_reads_and_overwrites_of_a_stored_file(tenant: Mount, tmp_path: Path) -> None:
     words = ["fio", "--name=mixed", f"--directory={tenant.path}", "--bs=4k", "--size=8m", "--ioengine=psync"]
     words += ["--verify=crc32c", "--verify_fatal=1"]
-    run(*words, "--rw=write", "--do_verify=1")
+    run(*words, "--rw=write", "--do_verify=1", cwd=tmp_path)
     tenant.remount(empty_cache=True)
-    run(*words, "--rw=randrw", "--rwmixread=50", "--io_size=4m", "--verify_backlog=64")
+    run(*words, "--rw=randrw", "--rwmixread=50", "--io_size=4m", "--verify_backlog=64", cwd=tmp_path)
 
 
 class RandomFile:
