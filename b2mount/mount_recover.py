@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from b2mount.core.credentials import Credentials
-from b2mount.core.errors import B2MountError, LocalStorageError
+from b2mount.core.errors import B2MountError, KeyForbids, LocalStorageError
 from b2mount.core.posix import INFO_LIMIT_LOCKED
 from b2mount.core.scope import RootBucket, Scope
 from b2mount.journal.conflicts import Conflicts
@@ -80,7 +80,8 @@ async def _upload(left: Leftover, reach: Reach, hard_delete: bool, progress: Pro
 async def _send_all(
     journal: Journal, store: MountStore, left: Leftover, hard_delete: bool, progress: Progress
 ) -> list[Failure]:
-    touched = tuple(RootBucket(one, left.bucket_name(one)) for one in {op.bucket_id for op in left.ops})
+    buckets = {op.bucket_id for op in left.ops if store.grant.covers_bucket(op.bucket_id)}
+    touched = tuple(RootBucket(one, left.bucket_name(one)) for one in buckets)
     locked = await find_lock_buckets(store, store.grant, Scope(None, "", store.grant.prefix, touched))
     large = LargeFiles(store, journal.database, journal.room.tell)
     sender = Sender(
@@ -101,7 +102,8 @@ async def _send_all(
         settle=0,
         width=16,
         on_done=conflicts.sent,
-        on_refused=lambda op, _error: op.kind is Kind.HIDE,  # as on a mount: what was written is kept
+        # As on a mount, what was written is kept; and what only this key may not do waits for one that may.
+        on_refused=lambda op, error: op.kind is Kind.HIDE and not isinstance(error, KeyForbids),
         on_spool_free=_nothing_to_keep,
         large=large,
         streams=Streams(store, sender, large, journal, eager=lambda _bucket_id: False),

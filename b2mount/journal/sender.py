@@ -12,7 +12,14 @@ from collections.abc import Callable, Mapping
 import trio
 
 from b2mount.core.access import is_read_only
-from b2mount.core.errors import B2MountError, Conflict, HeldByLock, NoSuchFile, ReadOnlyMount
+from b2mount.core.errors import (
+    AccessDenied,
+    B2MountError,
+    Conflict,
+    HeldByLock,
+    NoSuchFile,
+    ReadOnlyMount,
+)
 from b2mount.core.extents import Origin, Segment
 from b2mount.core.grant import Capability
 from b2mount.core.parts import Assemble, CopyWhole, Limits, UploadWhole, plan_parts
@@ -67,6 +74,7 @@ class Sender:
         """Carry out *op*; return the version that a put made. Raises B2MountError; it may be sent again."""
         if is_read_only(self._store.grant, self._read_only):
             raise ReadOnlyMount("left by an earlier mount; this one is read-only")
+        self._demand_covered(op)
         if op.kind is Kind.HIDE:
             if op.recovered:
                 await self._demand_no_news(op)
@@ -74,6 +82,14 @@ class Sender:
             return None
         assert op.draft is not None
         return await self._put(op, op.draft)
+
+    def _demand_covered(self, op: Op) -> None:
+        """Raise AccessDenied, without a request, for what another key left that opened more than this one."""
+        grant = self._store.grant
+        if not grant.covers_bucket(op.bucket_id):
+            raise AccessDenied("the key does not open the bucket")
+        if not grant.covers_name(op.name):
+            raise AccessDenied(f"the key covers only names that begin {grant.prefix!r}")
 
     # --- hides -------------------------------------------------------------------------------------------
 

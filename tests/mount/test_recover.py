@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.emulator import Emulator
 from tests.support.mount import ALL, Mount
-from tests.support.semantics import fresh_bucket, wait_until
+from tests.support.semantics import fresh_bucket, refusals_of, wait_until
 
 pytestmark = pytest.mark.fuse
 
@@ -128,14 +128,30 @@ def test_uploading_does_what_the_next_mount_would_have_done(killed: Mount, emula
 
 def test_what_cannot_be_uploaded_is_named_and_kept(killed: Mount, emulator: Emulator) -> None:
     assert killed.source is not None
-    weak = emulator.create_key(["listFiles", "readFiles", "writeFiles"], [killed.source], "dir/")
+    weak = emulator.create_key(ALL, [killed.source], "dir/")
+    since = emulator.last_seq()
     done = recover(killed, "--upload", key=weak)
     assert done.returncode == 4
-    assert "link is not in B2" in done.stderr
+    assert "link is not in B2: the key covers only names that begin 'dir/'" in done.stderr
+    assert "gone is not in B2: the key covers only names that begin 'dir/'" in done.stderr
+    assert refusals_of(emulator, weak, since) == []
     assert names_in(emulator, killed) == {"dir/.bzEmpty", "dir/new", "log", "old", "gone"}
     with killed as mount:
         mount.flush()
-    assert names_in(emulator, killed) >= {"dir/.bzEmpty", "dir/new", "link", "log", "renamed", "sparse"}
+    assert names_in(emulator, killed) == SENT
+
+
+def test_a_key_of_another_bucket_sends_nothing_and_drops_nothing(killed: Mount, emulator: Emulator) -> None:
+    with fresh_bucket(emulator) as other:
+        foreign = emulator.create_key(ALL, [other])
+        since = emulator.last_seq()
+        done = recover(killed, "--upload", key=foreign)
+        assert done.returncode == 4
+        assert "gone is not in B2: the key does not open the bucket" in done.stderr
+        assert refusals_of(emulator, foreign, since) == []
+    assert names_in(emulator, killed) == {"log", "old", "gone"}
+    (row,) = json.loads(recover(killed, "--json").stdout)
+    assert row["changes"] == 8
 
 
 def test_a_mount_that_lives_is_not_interfered_with(killed: Mount, tmp_path: Path) -> None:
