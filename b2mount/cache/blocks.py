@@ -31,6 +31,7 @@ BLOCK = 128 << 10  # bytes; the kernel's read-ahead asks for as much at once
 DISK_THREADS = 4  # at once for the disk cache; a guess
 DIRECT_THREADS = 2  # of those may wait for the disk itself to have written; a slow one holds nobody up
 AHEAD_SHARE = 7, 8  # of the connections may fetch ahead; the rest is for who waits
+TAKEN_INLINE = 64 << 10  # bytes of a file that is taken over without a thread, which costs more than they do
 WORTH_CANCELLING = 1 << 20  # bytes still to come; a broken connection costs a new one
 TELLING_SIZE = 512 << 10  # bytes of a request from which its speed says something of the network
 SPEED_WEIGHT = 0.25  # of the newest request in the average; a guess
@@ -337,9 +338,12 @@ class Blocks:
         if cached is None:
             return False
         try:
-            sums = await trio.to_thread.run_sync(
-                self._disk.take_file, cached, path, limiter=self._disk_limiter
-            )
+            if version.size <= TAKEN_INLINE:
+                sums = self._disk.take_file(cached, path)
+            else:
+                sums = await trio.to_thread.run_sync(
+                    self._disk.take_file, cached, path, limiter=self._disk_limiter
+                )
         except OSError:
             self._disk.drop(version.file_id)
             return False

@@ -21,9 +21,12 @@ from b2mount.core.extents import Origin, Segment
 
 Range = tuple[int, int]  # bytes [start, end), the same in the draft and in its base
 
-UPLOAD_PART_SIZE = 16_000_000  # small enough for several connections to share a file of 100 MB; a guess
+UPLOAD_PART_SIZE = 8_000_000  # the last one is waited for: a third of a second at 25 MB/s
+WHOLE_PARTS = 4  # files of up to so many parts of that size go up whole, where that moves no more
 COPY_PART_SIZE = 1_000_000_000  # one call should be done, or have failed, within a minute or so; a guess
-STREAM_STEP = 900  # parts of one size in a stream; then twice that, so that 10,000 parts are enough
+COPIES_AT_ONCE = 4  # parts to copy that a file has at the least, if they are not small; each is billed
+LEAST_COPY_PART = 128_000_000  # bytes; a guess
+STREAM_STEP = 800  # parts of one size in a stream; then twice that, so that 10,000 parts are enough
 STREAM_PARTS = 9_000  # of a stream; the rest of B2's number is for what follows it
 CALL_BYTES = 2_000_000  # what a connection of 20 MB/s moves while a call of 100 ms is answered; a guess
 
@@ -107,7 +110,7 @@ def plan_parts(
     may_read_base: bool = True,
     limits: Limits = Limits(),
     upload_part_size: int = UPLOAD_PART_SIZE,
-    copy_part_size: int = COPY_PART_SIZE,
+    copy_part_size: int | None = None,
     call_bytes: int = CALL_BYTES,
 ) -> Plan:
     """Choose how to make the draft that *segments* describe; they cover all of it, in order.
@@ -132,10 +135,13 @@ def plan_parts(
     if size <= 2 * limits.minimum_part:
         return whole
     uploads = _upload_ranges(segments, size, limits, call_bytes)
-    parts = _cut(uploads, size, base, limits, upload_part_size, copy_part_size)
+    copy_size = _copy_part_size(size) if copy_part_size is None else copy_part_size
+    parts = _cut(uploads, size, base, limits, upload_part_size, copy_size)
     if len(parts) < 2:
         return whole
-    is_quick = size <= min(2 * upload_part_size, limits.maximum_single)  # not worth several connections
+    is_quick = size <= min(
+        WHOLE_PARTS * upload_part_size, limits.maximum_single
+    )  # not worth several connections
     if is_quick and _moved([whole]) + call_bytes <= _moved(parts) + call_bytes * (len(parts) + 2):
         return whole
     return Assemble(parts)
@@ -151,7 +157,8 @@ def plan_head(base_bytes: int, *, limits: Limits = Limits()) -> tuple[CopyPart, 
     """
     if base_bytes < limits.minimum_part:
         return ()
-    aim = min(max(COPY_PART_SIZE, limits.minimum_part, base_bytes // STREAM_STEP), limits.maximum_part)
+    aim = max(_copy_part_size(base_bytes), limits.minimum_part, base_bytes // STREAM_STEP)
+    aim = min(aim, limits.maximum_part)
     return tuple(CopyPart(start, end) for start, end in _evenly((0, base_bytes), aim, limits))
 
 
@@ -168,7 +175,7 @@ def plan_tail(
     parts_before: int,
     limits: Limits = Limits(),
     upload_part_size: int = UPLOAD_PART_SIZE,
-    copy_part_size: int = COPY_PART_SIZE,
+    copy_part_size: int | None = None,
 ) -> tuple[CopyPart | UploadPart, ...]:
     """Plan the parts after those that a stream has planned, once it is known how the file ends.
 
@@ -185,7 +192,8 @@ def plan_tail(
     )
     moved = [Segment(s.start - begin, s.end - begin, s.origin) for s in segments]
     uploads = _upload_ranges(moved, size - begin, limits, CALL_BYTES)
-    parts = _cut(uploads, size - begin, _BaseRanges(moved), limits, upload_part_size, copy_part_size)
+    copy_size = _copy_part_size(size - begin) if copy_part_size is None else copy_part_size
+    parts = _cut(uploads, size - begin, _BaseRanges(moved), limits, upload_part_size, copy_size)
     return tuple(_shifted(part, begin) for part in parts)
 
 
@@ -297,6 +305,11 @@ def _cut(
     for copy in copies:
         parts += (CopyPart(a, b) for a, b in _evenly(copy, copy_size, limits))
     return tuple(sorted(parts, key=lambda part: part.start))
+
+
+def _copy_part_size(size: int) -> int:
+    """Return how much one call is to copy of a file of *size* bytes: B2 works at several side by side."""
+    return min(max(size // COPIES_AT_ONCE, LEAST_COPY_PART), COPY_PART_SIZE)
 
 
 def _pieces(whole: Range, aim: int, limits: Limits) -> int:

@@ -39,6 +39,9 @@ RETRY_FIRST = 2.0  # seconds; doubled each time; a guess between a blip and an o
 RETRY_LAST = 300.0
 MARKED_AHEAD = 128  # operations that one commit says are begun; a crash costs a look in B2 for each
 MARKED_SECONDS = 0.2  # before their time
+GRAIN = 0.05  # seconds that the settle time may take longer, so that one look starts all that is due by then
+FEW = 32  # operations that somebody waits for: looked at whenever an attempt ends
+LOOK_AGAIN = 1e-4  # seconds between two looks at what somebody waits for, times as much as is left of it
 KEY_TROUBLE = (KeyExpired, KeyRevoked, KeyRejected)  # a new key mends it
 # What time may mend, or another mount: the change stays queued.
 PASSING = (B2Unavailable, Throttled, CapReached, LocalStorageError, ReadOnlyMount, *KEY_TROUBLE)
@@ -91,6 +94,8 @@ class Uploader:
         self._slots = trio.CapacityLimiter(width)
         self._heap: list[tuple[float, int]] = []
         self._wake = trio.Event()
+        self._looks_at = math.inf  # when `run` looks again by itself: what is due later need not wake it
+        self._is_full = False  # something is due that waits for another attempt to end
         self._abandon = abandon
         self._beside = beside
         self._spent: list[Op] = []  # sent, the spool file still there
@@ -213,8 +218,8 @@ class Uploader:
             if not goal and (ops is not None or not (self._abandoned or self._cancelling)):
                 return refused
             await self._attempt_ended.wait()
-            if len(goal) > 500:
-                await trio.sleep(0.05)  # the round above costs by what is left: not once an operation
+            if len(goal) > FEW:
+                await trio.sleep(len(goal) * LOOK_AGAIN)  # the round above costs by what is left
 
     # --- the tasks ---------------------------------------------------------------------------------------
 
@@ -227,8 +232,8 @@ class Uploader:
                 while self._abandoned:
                     self._cancelling += 1
                     nursery.start_soon(self._cancel, self._abandoned.pop())
-                delay = await self._start_due(nursery)
-                with trio.move_on_after(delay):
+                self._looks_at = self._start_due(nursery)
+                with trio.move_on_at(self._looks_at):
                     await self._wake.wait()
 
     async def _cancel(self, large: LargeFile) -> None:
@@ -238,18 +243,20 @@ class Uploader:
             self._cancelling -= 1
             self._tell_waiters()
 
-    async def _start_due(self, nursery: trio.Nursery) -> float:
-        """Start what is due; return the seconds until the next operation will be."""
+    def _start_due(self, nursery: trio.Nursery) -> float:
+        """Start what is due; return the moment to look again at what will be."""
+        now = trio.current_time()
+        self._is_full = False
         while self._heap:
             due, op_id = self._heap[0]
-            now = trio.current_time()
             op = self._queue.ops.get(op_id)
             if op is None or op.due != due or op.state is not State.QUEUED or self._queue.is_blocked(op):
                 heapq.heappop(self._heap)  # gone, moved, or to be scheduled again when freed
                 continue
             if due > now:
-                return due - now
+                return max(due, now + GRAIN)
             if self._slots.available_tokens < 1:
+                self._is_full = True
                 return math.inf  # the attempt that ends wakes us
             heapq.heappop(self._heap)
             op.state = State.SENDING
@@ -260,7 +267,8 @@ class Uploader:
     def _schedule(self, op: Op) -> None:
         if not self._queue.is_blocked(op):
             heapq.heappush(self._heap, (op.due, op.id))
-            self._wake.set()
+            if op.due < self._looks_at and not self._is_full:
+                self._wake.set()
 
     async def _attempt(self, op: Op, nursery: trio.Nursery) -> None:
         try:
@@ -282,7 +290,8 @@ class Uploader:
                 nursery.start_soon(self._let_spools_go)
         finally:
             self._slots.release_on_behalf_of(op)
-            self._wake.set()
+            if self._is_full:
+                self._wake.set()
 
     async def _mark_begun(self, op: Op) -> None:
         """Have the journal say that B2 may have it, so that a crash does not make it send all again.

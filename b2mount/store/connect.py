@@ -61,7 +61,7 @@ def open_store(
     endpoint: str | None = None,
     ca_file: Path | None = None,
     io_timeout: float = 60.0,
-    uploads: int = 16,
+    uploads: int = 32,
     downloads: int = 32,
 ) -> MountStore:
     """Return a store for *credentials*; nothing is sent before its first call. Needs a running trio loop."""

@@ -283,8 +283,7 @@ class RetryingStore:
         digest = sha1 or await self._sha1_of(body, name)
         operation = self._operation("upload")
         expected = Expected(bucket_id, name, self._shared.server_ms(), body.size, digest, dict(info))
-        key = expected.key
-        lost = self._shared.lost.pop(key, None)
+        lost = self._shared.lost.pop(expected.key, None) if self._shared.lost else None
         if lost is not None:
             operation.may_have_happened, expected = True, lost
 
@@ -310,7 +309,7 @@ class RetryingStore:
             )
         except BaseException:
             if operation.may_have_happened:
-                self._remember(key, expected)
+                self._remember(expected)
             raise
 
     async def _sha1_of(self, body: Body, name: str) -> str:
@@ -323,8 +322,8 @@ class RetryingStore:
         except (OSError, EOFError) as exc:
             raise LocalStorageError(f"{name}: cannot read what is to be sent: {exc}") from None
 
-    def _remember(self, key: str, expected: Expected) -> None:
-        self._shared.lost[key] = expected
+    def _remember(self, expected: Expected) -> None:
+        self._shared.lost[expected.key] = expected
         if len(self._shared.lost) > LOST_KEPT:
             self._shared.lost.popitem(last=False)
 

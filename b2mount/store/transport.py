@@ -50,7 +50,12 @@ class Transport:
         self._limits = limits
         self._progress = progress
         self._check = check
-        self.server_seconds: float | None = None  # the answer's Date header, seconds since the epoch
+        self._date: str | None = None  # the answer's header of that name
+
+    @property
+    def server_seconds(self) -> float | None:
+        """When the answer was made by the server's clock, in seconds since the epoch, if it told."""
+        return _seconds(self._date)
 
     # --- what b2sdk's raw calls use ---------------------------------------------------------------------
 
@@ -123,7 +128,7 @@ class Transport:
         refusal = None if 200 <= answer.status < 300 else _reply(answer, request)
         code = refusal.code if refusal is not None else None
         self._counters.answered(self._call, answer.status, seconds, up=up, down=answer.filled, code=code)
-        self.server_seconds = _seconds(answer.headers.get("Date"))
+        self._date = answer.headers.get("Date")
         if refusal is not None:
             raise self.failed(refusal, sent=answer.sent) from None
         return answer

@@ -141,7 +141,7 @@ class Wire:
         environment: Mapping[str, str],
         ca_file: str | None = None,
         connect_seconds: float = CONNECT_SECONDS,
-        idle_per_host: int = 32,
+        idle_per_host: int = 64,
     ) -> None:
         self._user_agent = user_agent
         self._environment = environment

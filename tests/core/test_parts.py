@@ -237,11 +237,26 @@ def test_a_patch_of_a_page_moves_ten_megabytes_whatever_the_file_s_size() -> Non
     border = 256 * MIB + 5 * MB
     assert plan == Assemble(
         (
-            CopyPart(0, 256 * MIB),
+            CopyPart(0, 128 * MIB),
+            CopyPart(128 * MIB, 256 * MIB),
             UploadPart(256 * MIB, border, ((256 * MIB + 4 * KIB, border),)),
-            CopyPart(border, 512 * MIB),
+            CopyPart(border, (border + 512 * MIB) // 2),
+            CopyPart((border + 512 * MIB) // 2, 512 * MIB),
         )
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "calls"), [(100 * MB, 1), (256 * MB, 2), (512 * MB, 4), (4 * GB, 4), (16 * GB, 16)]
+)
+def test_several_calls_copy_a_large_file_side_by_side_and_each_no_more_than_a_gigabyte(
+    size: int, calls: int
+) -> None:
+    extents = Extents(size)
+    extents.write(size, size + MB)
+    plan = planned(extents)
+    assert isinstance(plan, Assemble)
+    assert len(plan.parts) == calls + 1
 
 
 def test_patches_at_both_ends_leave_the_middle_in_b2() -> None:
@@ -324,7 +339,7 @@ def test_a_new_gigabyte_goes_up_in_parts_and_a_new_megabyte_in_one_request() -> 
     extents.write(0, GB)
     plan = planned(extents)
     assert isinstance(plan, Assemble)
-    assert len(plan.parts) == 63
+    assert len(plan.parts) == 125
     assert max(part.end - part.start for part in plan.parts) <= 16 * MB
     assert fetched_bytes(plan) == 0
 

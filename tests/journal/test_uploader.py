@@ -10,6 +10,7 @@ import trio.testing
 
 from b2mount.core.errors import B2Unavailable, CapReached, LocalStorageError
 from b2mount.journal.ops import State
+from b2mount.journal.uploader import GRAIN
 from b2mount.store.memory import MemoryStore
 from b2mount.store.memory_account import MemoryB2
 from b2mount.store.store import Body, FileVersion
@@ -74,6 +75,37 @@ async def test_a_change_rests_for_the_settle_time_and_each_change_begins_it_anew
         mock_clock.jump(1.5)
         await op.finished.wait()
         assert names(life) == {"a"}
+
+
+async def test_what_is_due_a_moment_after_something_else_goes_out_a_moment_later(
+    tmp_path: Path, mock_clock: Clock
+) -> None:
+    store, bucket_id = doors()
+    async with living(tmp_path, store, bucket_id, settle=10) as life:
+        life.put("a", b"1")
+        mock_clock.jump(GRAIN / 4)
+        later = [life.put(name, b"2") for name in ("b", "c")]
+        mock_clock.jump(10 - GRAIN / 8)
+        await attempt(store)
+        assert names(life) == {"a"}
+        mock_clock.jump(2 * GRAIN)
+        for op in later:
+            await op.finished.wait()
+        assert names(life) == {"a", "b", "c"}
+
+
+async def test_who_waits_for_something_due_a_moment_later_has_it_sent_at_once(
+    tmp_path: Path, mock_clock: Clock
+) -> None:
+    store, bucket_id = doors()
+    async with living(tmp_path, store, bucket_id, settle=10) as life:
+        life.put("a", b"1")
+        mock_clock.jump(GRAIN / 4)
+        later = life.put("b", b"2")
+        mock_clock.jump(10 - GRAIN / 8)
+        await attempt(store)
+        await life.journal.uploader.wait(later)
+        assert names(life) == {"a", "b"}
 
 
 async def test_attempts_that_fail_are_made_more_and_more_seldom(tmp_path: Path, mock_clock: Clock) -> None:
