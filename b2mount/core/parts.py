@@ -21,12 +21,11 @@ from b2mount.core.extents import Origin, Segment
 
 Range = tuple[int, int]  # bytes [start, end), the same in the draft and in its base
 
-UPLOAD_PART_SIZE = 8_000_000  # the last one is waited for: a third of a second at 25 MB/s
-WHOLE_PARTS = 4  # files of up to so many parts of that size go up whole, where that moves no more
+UPLOAD_PART_SIZE = 16_000_000  # small enough for several connections to share a file of 100 MB; a guess
 COPY_PART_SIZE = 1_000_000_000  # one call should be done, or have failed, within a minute or so; a guess
 COPIES_AT_ONCE = 4  # parts to copy that a file has at the least, if they are not small; each is billed
 LEAST_COPY_PART = 128_000_000  # bytes; a guess
-STREAM_STEP = 800  # parts of one size in a stream; then twice that, so that 10,000 parts are enough
+STREAM_STEP = 900  # parts of one size in a stream; then twice that, so that 10,000 parts are enough
 STREAM_PARTS = 9_000  # of a stream; the rest of B2's number is for what follows it
 CALL_BYTES = 2_000_000  # what a connection of 20 MB/s moves while a call of 100 ms is answered; a guess
 
@@ -139,9 +138,7 @@ def plan_parts(
     parts = _cut(uploads, size, base, limits, upload_part_size, copy_size)
     if len(parts) < 2:
         return whole
-    is_quick = size <= min(
-        WHOLE_PARTS * upload_part_size, limits.maximum_single
-    )  # not worth several connections
+    is_quick = size <= min(2 * upload_part_size, limits.maximum_single)  # not worth several connections
     if is_quick and _moved([whole]) + call_bytes <= _moved(parts) + call_bytes * (len(parts) + 2):
         return whole
     return Assemble(parts)

@@ -30,7 +30,7 @@ from b2mount.store.store import Action, Body, FileVersion, PartRow, Store
 
 log = logging.getLogger("b2mount.journal")
 
-PARTS_AT_ONCE = 32  # of one file; the store limits what all files send at once
+PARTS_AT_ONCE = 16  # of one file; the store limits what all files send at once
 WORTH_KEEPING = (B2Unavailable, Throttled, CapReached)  # after these the same parts will do
 NOT_THERE = (NoSuchFile, VersionGone, RefusedByB2, InvalidArgument)  # an unfinished file that is no more
 

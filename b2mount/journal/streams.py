@@ -20,6 +20,7 @@ from b2mount.core.errors import B2MountError, LocalStorageError
 from b2mount.core.grant import Capability
 from b2mount.core.parts import (
     STREAM_PARTS,
+    UPLOAD_PART_SIZE,
     Limits,
     UploadPart,
     plan_head,
@@ -38,7 +39,7 @@ from b2mount.store.store import Store
 
 log = logging.getLogger("b2mount.journal")
 
-BEGIN_AT = 128_000_000  # bytes; what is smaller goes after close, with its last attributes at once
+BEGIN_AT = 8 * UPLOAD_PART_SIZE  # bytes; what is smaller goes after close, with its last attributes at once
 SHARES = 16  # parts that the spool should hold at the least, so that several are on the way at once
 RETRY_FIRST = 2.0  # seconds; doubled each time
 RETRY_LAST = 60.0

@@ -339,7 +339,7 @@ def test_a_new_gigabyte_goes_up_in_parts_and_a_new_megabyte_in_one_request() -> 
     extents.write(0, GB)
     plan = planned(extents)
     assert isinstance(plan, Assemble)
-    assert len(plan.parts) == 125
+    assert len(plan.parts) == 63
     assert max(part.end - part.start for part in plan.parts) <= 16 * MB
     assert fetched_bytes(plan) == 0
 
