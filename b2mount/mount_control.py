@@ -25,6 +25,7 @@ from b2mount.mount_world import Mounted
 log = logging.getLogger("b2mount.control")
 
 LONGEST_REQUEST = 1 << 20  # bytes
+PATIENCE_SECONDS = 60.0  # for a request to arrive: who connects and says nothing takes a descriptor
 GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 PROGRESS_EVERY = 0.2  # seconds between two lines of progress
 
@@ -66,7 +67,12 @@ class ControlServer:
             async with trio.open_nursery() as nursery:
                 task_status.started()
                 while True:
-                    connection, _ = await server.accept()
+                    try:
+                        connection, _ = await server.accept()
+                    except OSError as exc:  # out of descriptors, or a connection that was gone at once
+                        log.info("a control request was not accepted: %s", exc.strerror)
+                        await trio.sleep(0.1)
+                        continue
                     nursery.start_soon(self._talk, trio.SocketStream(connection))
         finally:
             server.close()
@@ -75,14 +81,11 @@ class ControlServer:
     async def _talk(self, stream: trio.SocketStream) -> None:
         async with stream:
             try:
-                buffer = b""
-                while b"\n" not in buffer:
-                    chunk = await stream.receive_some(65536)
-                    if not chunk or len(buffer) > LONGEST_REQUEST:
-                        return
-                    buffer += chunk
-                request = json.loads(buffer.split(b"\n", 1)[0])
-                await self._answer(request, stream)
+                request = b""
+                with trio.move_on_after(PATIENCE_SECONDS):
+                    request = await _read_line(stream)
+                if request:
+                    await self._answer(json.loads(request), stream)
             except Exception as exc:
                 if _has_gone(exc):
                     return  # whoever asked is not there any more
@@ -230,6 +233,17 @@ def _short(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{directory}/{path.name}"
     finally:
         os.close(directory)
+
+
+async def _read_line(stream: trio.SocketStream) -> bytes:
+    """Read a request, without its line feed; nothing where none comes or it is too long."""
+    buffer = b""
+    while b"\n" not in buffer:
+        chunk = await stream.receive_some(65536)
+        if not chunk or len(buffer) > LONGEST_REQUEST:
+            return b""
+        buffer += chunk
+    return buffer.split(b"\n", 1)[0]
 
 
 def _has_gone(error: BaseException) -> bool:

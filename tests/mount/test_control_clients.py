@@ -1,8 +1,10 @@
 """Who asks a mount over its control socket may go away at any time; the mount goes on."""
 
+import contextlib
 import json
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from tests.mount.test_archives import DAY, T0, hide, put
 from tests.support.emulator import Emulator
-from tests.support.mount import mounted
+from tests.support.mount import ALL, Mount, mounted
 from tests.support.semantics import wait_until
 
 pytestmark = pytest.mark.fuse
@@ -39,3 +41,27 @@ def test_a_client_that_goes_away_while_it_waits_leaves_the_mount_alone(
         mount.flush()
         assert (mount.path / name).exists()
         assert "a control request failed" not in mount.log()
+
+
+def test_more_clients_than_there_are_descriptors_leave_the_mount_alone(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    program = ("prlimit", "--nofile=100:100", sys.executable, "-m", "b2mount.cli.main")
+    with Mount(emulator, tmp_path, emulator.create_key(ALL, [bucket]), program=program) as mount:
+        control = Path(os.fsdecode(os.getxattr(mount.path, "user.b2mount.control")))
+        directory = os.open(control.parent, os.O_PATH)  # an address has room for 107 bytes
+        clients = []
+        for _ in range(110):  # of which the mount accepts as many as it can; the rest wait
+            client = socket.socket(socket.AF_UNIX)
+            client.setblocking(False)
+            clients.append(client)
+            with contextlib.suppress(BlockingIOError):
+                client.connect(f"/proc/self/fd/{directory}/{control.name}")
+            time.sleep(0.01)
+        wait_until(lambda: "a control request was not accepted" in mount.log(), "there are none left")
+        for client in clients:
+            client.close()
+        os.close(directory)
+        (mount.path / "file").write_bytes(b"content")
+        mount.flush()
+        assert emulator.download(bucket, "file") == b"content"
