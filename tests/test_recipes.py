@@ -83,7 +83,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         subprocess.run(["gpgconf", "--kill", "all"], env={**os.environ, "GNUPGHOME": gnupg}, check=False)
         command = [sys.executable, "-m", "b2mount.cli.main", "unmount", "--force"]
         for point in made.left_mounted():  # after a failure
-            subprocess.run([*command, point], timeout=60, check=False)
+            subprocess.run([*command, point], timeout=240, check=False)
 
 
 def test_every_recipe_works(machine: Machine) -> None:

@@ -47,7 +47,7 @@ def another_server(
             headers = {"Authorization": self.headers["Authorization"], "Content-Type": "application/json"}
             request = urllib.request.Request(behind + self.path, sent or None, headers, method=self.command)
             try:
-                with urllib.request.urlopen(request, timeout=30) as reply:
+                with urllib.request.urlopen(request, timeout=240) as reply:
                     return reply.status, reply.read()
             except urllib.error.HTTPError as error:
                 return error.code, error.read()
@@ -67,7 +67,7 @@ def another_server(
 
 def check(shell: Shell, endpoint: str, pair: tuple[str, str], *words: str) -> tuple[int, list[str]]:
     env = {"B2_APPLICATION_KEY_ID": pair[0], "B2_APPLICATION_KEY": pair[1], "B2MOUNT_ENDPOINT": endpoint}
-    done = shell.run("check", "--io-timeout", "3s", *words, env=env)
+    done = shell.run("check", "--io-timeout", "20s", *words, env=env)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stderr.splitlines()
 

@@ -29,7 +29,7 @@ sys.exit(run_in_background(serve, log_file=home / "state" / "log"))
 def run(home: Path, body: str) -> subprocess.CompletedProcess[str]:
     program = PROGRAM.replace("BODY", body.replace("\n", "\n    "))
     return subprocess.run(
-        [sys.executable, "-c", program, home], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, home], capture_output=True, text=True, timeout=240, check=False
     )
 
 
@@ -39,7 +39,7 @@ def wait_for_end(pid: int) -> None:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    ended, _, _ = select.select([handle], [], [], 60)
+    ended, _, _ = select.select([handle], [], [], 240)
     os.close(handle)
     assert ended
 

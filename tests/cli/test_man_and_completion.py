@@ -28,7 +28,7 @@ def formatted(tmp_path_factory: pytest.TempPathFactory) -> str:
         env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "300", "MAN_KEEP_FORMATTING": ""},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -78,7 +78,7 @@ def complete(shell: Shell, *words: str) -> list[str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     command = [need("bash"), "--norc", "-euo", "pipefail", "-c", script, "bash", *words]
     env = shell.environ({"PATH": path})
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, f"{shlex.join(words)}: {done.stderr}"
     return done.stdout.split("\n")[:-1]
 

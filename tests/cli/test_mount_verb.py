@@ -79,7 +79,7 @@ def test_in_the_foreground_a_signal_uploads_and_unmounts(place: Place, number: i
     assert (place.mountpoint / "a" / "old.txt").read_bytes() == b"old"
     (place.mountpoint / "a" / "new.txt").write_bytes(b"new")
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=240)
     assert (process.returncode, stdout) == (0, ""), stderr
     assert find_our_mount(place.mountpoint) is None
     assert place.emulator.download(place.bucket, "a/new.txt") == b"new"

@@ -219,7 +219,7 @@ def test_unmount_waits_until_the_process_of_the_mount_has_ended(tmp_path: Path, 
             with pytest.raises(subprocess.TimeoutExpired):
                 unmounting.wait(0.3)
             process.stdin.close()
-            assert unmounting.wait(60) == 0
+            assert unmounting.wait(240) == 0
 
 
 def test_a_name_is_told_once(tmp_path: Path, shell: Shell) -> None:

@@ -32,7 +32,7 @@ def b2_as(emulator: Emulator, tmp_path: Path, key: tuple[str, str]) -> B2:
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
-            [program, *arguments], env=environment, capture_output=True, text=True, timeout=120
+            [program, *arguments], env=environment, capture_output=True, text=True, timeout=240
         )
         if done.returncode:
             error = subprocess.CalledProcessError(done.returncode, arguments, done.stdout, done.stderr)

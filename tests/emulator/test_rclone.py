@@ -37,7 +37,7 @@ def rclone_as(emulator: Emulator, tmp_path: Path, key: tuple[str, str]) -> Rclon
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
         )
         if done.returncode:
             error = subprocess.CalledProcessError(done.returncode, arguments, done.stdout, done.stderr)

@@ -44,7 +44,7 @@ def mount(emulator: Emulator, bucket: str, tmp_path: Path) -> Iterator[Mount]:
 
 def restore(*words: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "b2mount.cli.main", "restore", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:

@@ -61,7 +61,7 @@ def recover(
     if key is not None:
         environ |= {"B2_APPLICATION_KEY_ID": key[0], "B2_APPLICATION_KEY": key[1]}
     command = [sys.executable, "-m", "b2mount.cli.main", "recover", "--state-dir", str(mount.state), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environ)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environ)
 
 
 def names_in(emulator: Emulator, mount: Mount) -> set[str]:
@@ -312,7 +312,7 @@ def test_a_mount_killed_while_the_network_stalls_loses_nothing(
     emulator: Emulator, bucket: str, tmp_path: Path
 ) -> None:
     mount = Mount(emulator, tmp_path, emulator.create_key(ALL, [bucket]), options=["--settle", "0"])
-    emulator.fault(call="b2_upload_file", kind="stall", seconds=60, times=-1)
+    emulator.fault(call="b2_upload_file", kind="stall", seconds=3600, times=-1)
     mount.start()
     for number in range(10):
         (mount.path / f"file{number}").write_bytes(b"x" * number)

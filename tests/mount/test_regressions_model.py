@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.emulator import Emulator
 from tests.support.mount import mounted
+from tests.support.semantics import wait_until
 
 pytestmark = pytest.mark.fuse
 
@@ -58,7 +59,7 @@ def test_a_removed_or_renamed_directory_stays_so_through_a_crash(
     emulator: Emulator, bucket: str, tmp_path: Path
 ) -> None:
     emulator.seed(bucket, [{"name": "old/deep/file", "content": "kept"}, {"name": "implicit/x", "size": 1}])
-    with mounted(emulator, tmp_path, bucket, options=["--settle", "60", "--uploads", "1"]) as mount:
+    with mounted(emulator, tmp_path, bucket, options=["--settle", "600", "--uploads", "1"]) as mount:
         os.unlink(mount.path / "implicit/x")
         os.rmdir(mount.path / "implicit")
         os.rename(mount.path / "old", mount.path / "new")
@@ -98,20 +99,16 @@ def test_what_is_removed_and_made_again_is_listed_once(
 def test_a_file_removed_before_its_last_change_is_sent_goes_from_b2_too(
     emulator: Emulator, bucket: str, tmp_path: Path
 ) -> None:
-    with mounted(emulator, tmp_path, bucket, options=["--settle", "30"]) as mount:
+    with mounted(emulator, tmp_path, bucket, options=["--settle", "600"]) as mount:
         os.listdir(mount.path)
         path = mount.path / "file"
         path.write_bytes(b"content")
-        emulator.network(latency_ms=1000)
-        try:
-            flushing = threading.Thread(target=mount.flush)
-            flushing.start()
-            while not any(item["state"] == "sending" for item in mount.status()["pending"]["items"]):
-                pass
-            path.chmod(0o600)  # another change, queued behind the one under way
-            flushing.join()
-        finally:
-            emulator.network(latency_ms=0)
+        emulator.fault(call="b2_upload_file", kind="stall", seconds=4, times=1)
+        flushing = threading.Thread(target=mount.flush)
+        flushing.start()
+        wait_until(lambda: any(rule["fired"] for rule in emulator.faults()), "the first change is under way")
+        path.chmod(0o600)  # another one, queued behind it
+        flushing.join()
         os.unlink(path)
         mount.flush()
         assert emulator.list_names(bucket) == []
@@ -126,8 +123,7 @@ def test_a_strangers_change_shows_though_an_own_one_was_sent_during_a_listing(
         emulator.fault(call="b2_list_file_names", kind="stall", seconds=2, times=1)
         listing = threading.Thread(target=os.listdir, args=[mount.path / "elsewhere"])
         listing.start()
-        while not any(rule["fired"] for rule in emulator.faults()):
-            pass
+        wait_until(lambda: any(rule["fired"] for rule in emulator.faults()), "the listing is under way")
         (mount.path / "own").write_bytes(b"own")
         mount.flush()
         assert listing.is_alive()
