@@ -28,6 +28,7 @@ LONGEST_REQUEST = 1 << 20  # bytes
 PATIENCE_SECONDS = 60.0  # for a request to arrive: who connects and says nothing takes a descriptor
 GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 PROGRESS_EVERY = 0.2  # seconds between two lines of progress
+RENAMES_TOLD = 20  # of directories, to who waits
 
 Answer = dict[str, Any]
 
@@ -208,7 +209,9 @@ class ControlServer:
 
             async def tell() -> None:
                 while True:
-                    await _send(stream, {"pending_files": left[0], "pending_bytes": left[1]})
+                    renames = self._mounted.journal.moves.facts()[:RENAMES_TOLD]
+                    told = {"pending_files": left[0], "pending_bytes": left[1], "renames": renames}
+                    await _send(stream, told)
                     await trio.sleep(PROGRESS_EVERY)
 
             with trio.CancelScope(deadline=deadline) as scope:

@@ -111,6 +111,7 @@ class Reporter:
             "oldest_seconds": _oldest_seconds(journal),
             "failed_attempts": journal.uploader.failures,
             "sent_bytes": sum(op.sent_bytes for op in queue.ops.values()),
+            "renames": journal.moves.facts()[:ITEMS_TOLD],
             "items": [_item(op) for op in list(queue.ops.values())[:ITEMS_TOLD]],
         }
 

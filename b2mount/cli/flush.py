@@ -18,7 +18,7 @@ from b2mount.cli.mount_words import parse_path
 from b2mount.cli.mountpoints import detach_dead, find_our_mount, is_dead
 from b2mount.cli.progress import Progress
 from b2mount.cli.report import Exit, Failure, say_error
-from b2mount.cli.status_words import Facts, without_name
+from b2mount.cli.status_words import Facts, show_rename, without_name
 
 POLL_SECONDS = 0.05
 GONE_SECONDS = 60.0  # a guess: detaching and ending take milliseconds once all is sent
@@ -89,7 +89,9 @@ def _settle(mountpoint: Path, request: Mapping[str, Any]) -> list[Facts] | None:
     with Progress("sending", "not yet in B2") as progress:
         for last in ask(mountpoint, request, patience=patience):
             if not last.get("done"):
-                progress.show(last.get("pending_files", 0), last.get("pending_bytes", 0))
+                renames = last.get("renames") or []
+                more = f"renaming {show_rename(renames[0])}" if renames else ""
+                progress.show(last.get("pending_files", 0), last.get("pending_bytes", 0), more)
     if last.get("ok") and not last.get("failed"):  # by force it is ok to end, and some are unsent
         return None
     return list(last.get("failed") or [])

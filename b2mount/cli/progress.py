@@ -27,11 +27,12 @@ class Progress:
         self._is_shown = False
         self._began = time.monotonic()
 
-    def show(self, files: int, size_bytes: int) -> None:
-        """Say how much is left."""
+    def show(self, files: int, size_bytes: int, more: str = "") -> None:
+        """Say how much is left, and *more* of it."""
         if not files or time.monotonic() - self._began < PATIENCE_SECONDS:
             return
         text = f"{self._doing}: {units.show_count(files, 'file')}, {units.show_size(size_bytes)} {self._left}"
+        text += f"; {more}" if more else ""
         if self._is_terminal:
             click.echo(f"\r\x1b[K{printable(text)}", err=True, nl=False)
         elif not self._is_shown:

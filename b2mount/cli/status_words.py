@@ -82,6 +82,8 @@ def _describe_pending(pending: Facts, *, kept_in: str | None) -> Iterator[Row]:
         yield "pending", "nothing: all that was written is in B2"
         return
     yield "pending", show_pending(count, pending.get("bytes", 0))
+    for rename in (pending.get("renames") or [])[:ITEMS_SHOWN]:
+        yield "renaming", show_rename(rename)
     items = (pending.get("items") or [])[:ITEMS_SHOWN]
     for item in items:
         yield "", _describe_item(item)
@@ -94,6 +96,13 @@ def _describe_pending(pending: Facts, *, kept_in: str | None) -> Iterator[Row]:
 def show_pending(files: int, size_bytes: int) -> str:
     """Write how much is not yet in B2."""
     return f"{units.show_count(files, 'file')}, {units.show_size(size_bytes)} not yet in B2"
+
+
+def show_rename(rename: Facts) -> str:
+    """Write how far the rename of a directory is in B2."""
+    files = f"{rename.get('files_done', 0)} of {units.show_count(rename.get('files', 0), 'file')}"
+    size = f"{units.show_size(rename.get('bytes_done', 0))} of {units.show_size(rename.get('bytes', 0))}"
+    return f"{rename.get('from', '')} to {rename.get('to', '')}: {files}, {size} done"
 
 
 def without_name(error: str, name: str) -> str:

@@ -25,6 +25,7 @@ from b2mount.fs.overlay import Mark
 from b2mount.fs.tree import Resolved, Tree, same_content
 from b2mount.fs.world import World
 from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft
+from b2mount.journal.moves import Move
 from b2mount.journal.ops import Op
 from b2mount.store.store import FileVersion
 
@@ -182,6 +183,8 @@ class Renames:
             check_uploadable(new_name)
         if node.gone or to.parent.gone:
             raise NoSuchFile("the directory was removed meanwhile")
+        if target.directory:  # where there is none, nothing keeps it: a hide would be refused
+            self._clear_place(to.parent.bucket_id, to.name + "/", arriving=set(moves.values()))
         self._move_directory(node, to, files, moves)
         self._commits.touch(old_parent)
         self._commits.touch(to.parent)
@@ -218,18 +221,22 @@ class Renames:
         world, bucket_id, old_prefix = self._world, node.bucket_id, node.prefix
         new_bucket, new_prefix = to.parent.bucket_id, to.name + "/"
         directories = {old_prefix}
-        self._clear_place(new_bucket, new_prefix, arriving=set(moves.values()))
+        queue = world.journal.queue
+        moving: list[tuple[tuple[Op, ...], int]] = []
         for name, content in files:
             if name in moves:
                 child = self._tree.find_file(bucket_id, name)
                 moved = self._move_content(child, bucket_id, name, content, new_bucket, moves[name])
                 world.overlay.set(new_bucket, moves[name], moved)
+                tails = queue.tail(new_bucket, moves[name]), queue.tail(bucket_id, name)
+                moving.append((tuple(op for op in tails if op is not None), content.size))
             else:
                 world.journal.hide(bucket_id, name, exists=True)
             directory = name[: name.rfind("/") + 1]
             while directory not in directories:
                 directories.add(directory)
                 directory = directory[: directory.rfind("/", 0, len(directory) - 1) + 1]
+        world.journal.moves.begin(Move(old_prefix, new_prefix, moving))
         directories.update(world.overlay.directories_under(bucket_id, old_prefix))
         for directory in directories:
             world.overlay.set(bucket_id, directory, Mark.GONE)

@@ -24,6 +24,7 @@ from b2mount.journal.database import Database
 from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft, Spool, local_error
 from b2mount.journal.label import read_label
 from b2mount.journal.large import LargeFiles
+from b2mount.journal.moves import Moves
 from b2mount.journal.ops import Kind, Op, OpQueue, State
 from b2mount.journal.room import Room, default_limit
 from b2mount.journal.streams import Streams
@@ -56,6 +57,7 @@ class Journal:
         limit = default_limit(directory) if spool_size is None else spool_size
         self.room = Room(limit or None)
         self.queue = OpQueue()
+        self.moves = Moves()
         self._ids = itertools.count(1)
         self._garbage: list[Spool] = []
         self._gone: set[tuple[str, str]] = set()
@@ -161,6 +163,8 @@ class Journal:
             following[0].over = version.file_id if version is not None else ""
             self.database.record(following[0])
         on_done(op, version)
+        if not self.queue.ops:
+            self.moves.sweep()
 
     def may_show(self, bucket_id: str, name: str) -> None:
         """Take note that B2 may show *name*, though the listings will not tell."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.emulator import Emulator
+from tests.support.mount import mounted
 from tests.support.semantics import (
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
@@ -325,6 +326,42 @@ def test_a_directory_is_renamed_with_all_under_it(here: Here) -> None:
     }
     here.refresh()
     assert sorted(os.listdir(here.path / "moved")) == ["a", "both", "new", "open", "s3", "sub"]
+
+
+def test_the_progress_of_a_renamed_directory_is_told(emulator: Emulator, bucket: str, tmp_path: Path) -> None:
+    for number in range(3):
+        emulator.upload(bucket, f"old/{number}", b"12345")
+    with mounted(emulator, tmp_path, bucket, options=["--settle", "0"]) as mount:
+        emulator.fault(call="b2_copy_file", kind="status", status=503, times=-1)
+        os.rename(mount.path / "old", mount.path / "new")
+        (rename,) = mount.status()["pending"]["renames"]
+        assert (rename["from"], rename["to"]) == ("old/", "new/")
+        assert (rename["files"], rename["files_done"]) == (3, 0)
+        assert (rename["bytes"], rename["bytes_done"]) == (15, 0)
+        waited = mount.ask("flush", "--timeout", "2s")
+        words = "old/ to new/: 0 of 3 files, 0 B of 15 B done"
+        assert waited.returncode == 4 and f"renaming {words}" in waited.stderr
+        table = mount.ask("status").stdout
+        assert "renaming" in table and words in table
+        emulator.clear_faults()
+        mount.flush()
+        assert mount.status()["pending"]["renames"] == []
+    assert {row["fileName"] for row in emulator.list_names(bucket)} == {"new/0", "new/1", "new/2"}
+
+
+def test_a_renamed_directory_without_a_placeholder_costs_no_call_for_one(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    emulator.upload(bucket, "old/file", b"content")
+    emulator.upload(bucket, "old/sub/file", b"content")
+    with mounted(emulator, tmp_path, bucket, options=["--settle", "0"]) as mount:
+        os.listdir(mount.path)
+        emulator.reset_counters()
+        os.rename(mount.path / "old", mount.path / "new")
+        mount.flush()
+        counters = emulator.counters()
+        assert counters["calls"]["b2_hide_file"] == 2
+        assert not counters.get("errors")
 
 
 def test_a_directory_that_was_renamed_can_be_made_anew(here: Here) -> None:
