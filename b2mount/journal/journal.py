@@ -299,8 +299,9 @@ class Journal:
         """Write down that the draft's attributes changed, and let the settle time begin anew."""
         assert op.state is State.QUEUED
         assert op.draft is not None
-        if op.draft.large is not None and not op.draft.large.streamed and op.draft.interim is None:
-            self.uploader.abandon_large(op.draft)  # B2 took the attributes when the file was begun
+        if op.draft.large is not None and not op.draft.large.streamed:
+            self.uploader.abandon(op.draft.large)  # B2 took the attributes when the file was begun
+            op.draft.large = None
         self.database.record(op)
         self.uploader.submit(op)
 

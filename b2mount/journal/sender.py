@@ -133,6 +133,10 @@ class Sender:
                 return found
             start, start_id = page.next_name, page.next_id
 
+    @property
+    def _limits(self) -> Limits:
+        return Limits(minimum_part=self._store.grant.absolute_minimum_part_size)
+
     # --- puts --------------------------------------------------------------------------------------------
 
     async def _put(self, op: Op, draft: Draft) -> FileVersion:
@@ -146,7 +150,7 @@ class Sender:
             return await self._correct(op, draft, draft.interim)
         if draft.large is not None:
             return await self._assemble(op, draft, base, draft.large)
-        if draft.only_metadata and base is not None and 0 < base.size <= Limits().maximum_single:
+        if draft.only_metadata and base is not None and 0 < base.size <= self._limits.maximum_single:
             return await self._copy(op, draft, base, 0, None)
         segments = list(draft.extents.segments(0, draft.size))
         grant = self._store.grant
@@ -154,7 +158,7 @@ class Sender:
             segments,
             base_size=base.size if base is not None else 0,
             may_read_base=grant.has(Capability.READ_FILES),
-            limits=Limits(minimum_part=grant.absolute_minimum_part_size),
+            limits=self._limits,
         )
         if isinstance(plan, UploadWhole):
             return await self._store.upload(
@@ -238,12 +242,12 @@ class Sender:
     async def _copy_whole(
         self, op: Op, draft: Draft, version: FileVersion, info: Mapping[str, str]
     ) -> FileVersion:
-        if version.size <= Limits().maximum_single:
+        if version.size <= self._limits.maximum_single:
             return await self._store.copy_file(
                 version.file_id, op.bucket_id, op.name, content_type=draft.content_type, info=info
             )
         whole = [Segment(0, version.size, Origin.BASE)]
-        plan = plan_parts(whole, base_size=version.size)
+        plan = plan_parts(whole, base_size=version.size, limits=self._limits)
         assert isinstance(plan, Assemble)
         large = draft.large or self._planned(op, draft, plan, version, info)
         corrected = await self._complete(draft, large, functools.partial(self.body, draft, None))
