@@ -22,6 +22,7 @@ from b2mount.cache.flights import Flight
 from b2mount.cache.memory import BlockMemory
 from b2mount.cache.wholes import Wholes
 from b2mount.core.errors import B2MountError, DataCorrupt
+from b2mount.core.pace import Pace
 from b2mount.core.windows import flight_bytes
 from b2mount.store.store import FileVersion, Store
 
@@ -32,9 +33,8 @@ DISK_THREADS = 4  # at once for the disk cache; a guess
 DIRECT_THREADS = 2  # of those may wait for the disk itself to have written; a slow one holds nobody up
 AHEAD_SHARE = 7, 8  # of the connections may fetch ahead; the rest is for who waits
 TAKEN_INLINE = 64 << 10  # bytes of a file that is taken over without a thread, which costs more than they do
+WRITING = 8  # requests besides those under way that may be waiting for the disk
 WORTH_CANCELLING = 1 << 20  # bytes still to come; a broken connection costs a new one
-TELLING_SIZE = 512 << 10  # bytes of a request from which its speed says something of the network
-SPEED_WEIGHT = 0.25  # of the newest request in the average; a guess
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class Blocks:
         memory_size: int,
         disk: DiskCache | None = None,
         *,
-        downloads: int = 32,
+        downloads: int = 40,
     ) -> None:
         """Keep at most *memory_size* bytes in memory, those on their way included, and the rest on *disk*.
 
@@ -69,10 +69,11 @@ class Blocks:
         self._areas = Areas()
         self._disk = disk
         self._disk_limiter = trio.CapacityLimiter(DISK_THREADS)
-        self.ahead_requests = max(downloads * AHEAD_SHARE[0] // AHEAD_SHARE[1], 1)
-        self._ahead_slots = trio.Semaphore(self.ahead_requests)
+        self._most_ahead = max(downloads * AHEAD_SHARE[0] // AHEAD_SHARE[1], 1)
+        self.pace = Pace()
+        self._ahead_slots = trio.CapacityLimiter(1)
+        self._set_ahead_slots()
         self._flights: dict[tuple[str, int], Flight] = {}
-        self.request_speed: float | None = None  # bytes a second that one request brings, on the average
         self.counts = BlockCounts()
         self._wholes = Wholes()
         self._damaged: set[str] = set()  # versions that nobody may read on in: what was read of them is wrong
@@ -82,6 +83,15 @@ class Blocks:
     def memory_size(self) -> int:
         """The most bytes that are kept in memory."""
         return self._memory.limit
+
+    @property
+    def ahead_requests(self) -> int:
+        """The most requests that fetch ahead at once, with those whose bytes are being written to disk."""
+        return int(self._ahead_slots.total_tokens)
+
+    def _set_ahead_slots(self) -> None:
+        """Let no more fetch ahead than the network is worth: what waits for the disk is memory, too."""
+        self._ahead_slots.total_tokens = min(self._most_ahead, self.pace.most + WRITING)
 
     @property
     def memory_bytes(self) -> int:
@@ -271,14 +281,20 @@ class Blocks:
 
     async def _download(self, flight: Flight) -> None:
         began = time.monotonic()
+        first_at: float | None = None
+
+        def note(count: int) -> None:
+            nonlocal first_at
+            first_at = first_at or time.monotonic()
+            flight.note(count)
+
         try:
-            await self._store.read_into(flight.file_id, flight.low, flight.data, flight.note)
+            await self._store.read_into(flight.file_id, flight.low, flight.data, note)
         finally:
             self.counts.fetched_bytes += flight.arrived
-        if flight.arrived >= TELLING_SIZE:
-            speed = flight.arrived / max(time.monotonic() - began, 1e-6)
-            before = self.request_speed
-            self.request_speed = speed if before is None else before + SPEED_WEIGHT * (speed - before)
+        if first_at is not None:
+            self.pace.on_request(flight.arrived, first_at - began, time.monotonic() - began)
+            self._set_ahead_slots()
 
     def _land(self, flight: Flight, error: BaseException | None) -> None:
         """End a flight: memory keeps the whole blocks that came, also of one that was broken off."""

@@ -25,7 +25,6 @@ DENSE_SHARE = 32  # they do once they have touched this part of its blocks,
 DENSE_LEAST = 8  # and so many of them
 SURE_STEPS = 3  # of one length in a row make a stride
 MOST_STEPS = 16  # fetched ahead
-FULL_SPEED = 600e6  # bytes a second that reading ahead aims for: more than one mount can hand out over TLS
 STREAMS = 4  # followed at a time; a guess
 _MOST_BEYOND = 16  # ranges remembered beyond a head: more than the 12 reads that Linux has in the background
 
@@ -217,10 +216,3 @@ def flight_bytes(distance: int, largest: int) -> int:
     are read, and the next ones begin one by one.
     """
     return max(min(largest, distance // 2), min(largest, MIB))
-
-
-def requests_wanted(speed: float | None, most: int) -> int:
-    """Return how many requests at once reach `FULL_SPEED` where one brings *speed* bytes a second."""
-    if speed is None:
-        return most
-    return max(min(most, round(FULL_SPEED / speed)), min(most, 4))

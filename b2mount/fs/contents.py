@@ -5,13 +5,14 @@ from collections.abc import Callable
 
 from b2mount.cache.blocks import Blocks
 from b2mount.cache.flights import Flight
-from b2mount.core.windows import BLOCK, FLIGHT, MIB, RandomReads, ReadAhead, Strides, requests_wanted
+from b2mount.core.windows import BLOCK, FLIGHT, MIB, RandomReads, ReadAhead, Strides
 from b2mount.fs.nodes import Content
 from b2mount.journal.drafts import Draft, local_segments
 from b2mount.store.store import FileVersion
 
+HALF = 512 << 10  # bytes that requests are multiples of, so that buffers can be used again
+QUEUED_SHARE = 3  # for so many under way, one more waits for its turn, or has landed and not been read
 AHEAD_SHARE = 7, 8  # of the memory may hold what all readers together are ahead by
-REQUESTS_A_READER = 20  # at once; 25 MB/s each on a far network is as much as one mount hands out
 
 
 class Reads:
@@ -103,13 +104,18 @@ class Contents:
         if not reads.fetched_to:
             self._streams[version.file_id] += 1
         budget = self._blocks.memory_size * AHEAD_SHARE[0] // AHEAD_SHARE[1] // max(len(self._streams), 1)
-        most = min(REQUESTS_A_READER, max(self._blocks.ahead_requests // max(len(self._streams), 1), 1))
-        largest = min(max(budget // REQUESTS_A_READER // MIB * MIB, MIB), FLIGHT)
-        requests = requests_wanted(self._blocks.request_speed, most)
-        end = min(window.end, start + max(min(budget, (requests + 1) * largest), size))
+        allowed = max(self._blocks.ahead_requests // max(len(self._streams), 1), 1)
+        requests = self._blocks.pace.requests(allowed)
+        # More than is under way: else all land while the reader waits for the first, and begin together.
+        queued = requests + requests // QUEUED_SHARE + 1
+        most = self._blocks.pace.most
+        largest = min(max(budget // (most + most // QUEUED_SHARE) // HALF * HALF, MIB), FLIGHT)
+        end = min(window.end, start + max(min(budget, queued * largest), size))
         low = reads.fetched_to if start <= reads.fetched_to <= end else start
         if end < version.size and low > start + size and end - low < min(largest, max(low - start, MIB)):
             return  # a request of its own is not worth it yet
+        if end < version.size and low > start + size:
+            end -= (end - low) % largest if end - low > largest else 0  # no small ones between the large
         self._drop_unwanted(reads)
         reads.flights += self._blocks.prefetch(version, low, end, largest, reader=start)
         reads.fetched_to = end

@@ -62,7 +62,7 @@ def open_store(
     ca_file: Path | None = None,
     io_timeout: float = 60.0,
     uploads: int = 32,
-    downloads: int = 32,
+    downloads: int = 40,
 ) -> MountStore:
     """Return a store for *credentials*; nothing is sent before its first call. Needs a running trio loop."""
     from b2mount.store.b2 import B2Store

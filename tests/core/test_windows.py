@@ -12,7 +12,6 @@ from b2mount.core.windows import (
     DENSE_FILE,
     DENSE_LEAST,
     FLIGHT,
-    FULL_SPEED,
     GROWTH,
     KIB,
     MIB,
@@ -21,7 +20,6 @@ from b2mount.core.windows import (
     Strides,
     Window,
     flight_bytes,
-    requests_wanted,
 )
 
 GIB = 1 << 30
@@ -208,18 +206,6 @@ def test_requests_grow_with_their_distance_up_to_the_largest(distance: int, mebi
     assert min(largest, MIB) <= size <= largest
     assert size >= flight_bytes(distance // 2, largest)
     assert size == largest or size <= max(distance, MIB)
-
-
-@given(st.floats(1, 1e12), st.integers(1, 64))
-def test_as_many_requests_are_sent_as_fill_the_network_at_the_speed_of_one(speed: float, most: int) -> None:
-    wanted = requests_wanted(speed, most)
-    assert 1 <= wanted <= most
-    assert wanted == most or wanted >= 4
-    assert wanted == most or wanted == 4 or abs(wanted * speed - FULL_SPEED) <= speed
-
-
-def test_how_many_requests_a_network_needs_is_not_known_before_the_first_came_back() -> None:
-    assert requests_wanted(None, 20) == 20
 
 
 @given(st.integers(1, 4 * DENSE_FILE), st.lists(st.integers(0, 4 * DENSE_FILE), max_size=200))

@@ -1,0 +1,107 @@
+"""How a stream is fetched: every byte right, in few requests, and more of them at once from afar."""
+
+import dataclasses
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import trio
+import trio.testing
+
+from b2mount.cache import blocks as blocks_module
+from b2mount.cache.blocks import Blocks
+from b2mount.core.pace import MOST_FAR, MOST_NEAR
+from b2mount.fs.contents import Contents, Reads
+from tests.journal.lives import memory
+
+MIB = 1 << 20
+SIZE = 48 * MIB + 4321
+DATA = (b"".join(number.to_bytes(4, "big") for number in range(65521)) * (SIZE // 262084 + 1))[:SIZE]
+
+
+class FarStore:
+    """Brings each range after a while, and counts how many are asked for in all and at once."""
+
+    def __init__(self, wait: float) -> None:
+        self._wait = wait
+        self.requests = self.at_once = self.most = 0
+
+    async def read_into(
+        self, _file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None]
+    ) -> None:
+        self.requests += 1
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            await trio.sleep(self._wait)
+            buffer[:] = DATA[start : start + len(buffer)]
+            arrived(len(buffer))
+        finally:
+            self.at_once -= 1
+
+
+async def read_through(store: FarStore, step: int, memory_size: int) -> int:
+    """Read a file from end to end, in steps; return how many requests were allowed at once in the end."""
+    real, bucket_id = memory()
+    version = real.account.add(bucket_id, "f", DATA)
+    async with trio.open_nursery() as nursery:
+        blocks = Blocks(store, nursery, memory_size)  # type: ignore[arg-type]  # all of it that is used
+        contents, reads = Contents(blocks), Reads(version)
+        for start in range(0, SIZE, step):
+            end = min(start + step, SIZE)
+            contents.read_ahead(version, reads, start, end - start)
+            assert await contents.read(version, start, end) == DATA[start:end]
+        contents.end_reads(reads)
+        return blocks.ahead_requests
+
+
+@pytest.mark.parametrize("step", [128 << 10, MIB, 3 * MIB + 777])
+@pytest.mark.parametrize("memory_size", [16 * MIB, 128 * MIB])
+async def test_a_stream_from_afar_is_right_and_takes_few_requests(step: int, memory_size: int) -> None:
+    store = FarStore(0.02)
+    allowed = await read_through(store, step, memory_size)
+    assert allowed == MOST_FAR + 8
+    assert store.requests <= SIZE // MIB + 8
+    assert store.most <= MOST_FAR + 8
+
+
+async def test_before_the_first_answer_nobody_is_taken_for_far() -> None:
+    async with trio.open_nursery() as nursery:
+        blocks = Blocks(FarStore(0.02), nursery, 128 * MIB)  # type: ignore[arg-type]  # nothing of it is used
+        assert blocks.ahead_requests == MOST_NEAR + 8
+
+
+class PacedStore:
+    """Is 40 ms away and brings 25 MB/s over each connection, in the time of trio's clock; of any content."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    async def read_into(
+        self, _file_id: str, _start: int, buffer: memoryview, arrived: Callable[[int], None]
+    ) -> None:
+        self.requests += 1
+        await trio.sleep(0.04)
+        for here in range(256 << 10, len(buffer) + 1, 256 << 10):
+            await trio.sleep((256 << 10) / 25e6)
+            arrived(here)
+        arrived(len(buffer))
+
+
+async def test_a_stream_keeps_the_connections_of_a_far_network_busy(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a time that no machine's load can change; with 20 at once that began together it took 1.4 s."""
+    monkeypatch.setattr(blocks_module, "time", SimpleNamespace(monotonic=trio.current_time))
+    store, (real, bucket_id), size = PacedStore(), memory(), 512 * MIB
+    version = dataclasses.replace(real.account.add(bucket_id, "f", b""), size=size, sha1=None)
+    async with trio.open_nursery() as nursery:
+        blocks = Blocks(store, nursery, 128 * MIB)  # type: ignore[arg-type]  # all of it that is used
+        contents, reads, began = Contents(blocks), Reads(version), trio.current_time()
+        for start in range(0, size, MIB):
+            contents.read_ahead(version, reads, start, MIB)
+            await contents.read(version, start, start + MIB)
+            await trio.sleep(0.001)  # what the reader does with it
+        contents.end_reads(reads)
+        assert trio.current_time() - began < 1.15
+    assert store.requests < 200
