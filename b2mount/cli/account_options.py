@@ -1,12 +1,22 @@
-"""The options by which verbs that speak to B2 without a mount are told whom to speak to, and as whom."""
+"""How verbs that speak to B2 without a mount are told whom to speak to, and as whom: as the mount would.
 
+What is said on the command line comes before the profile that is named, and that before the environment.
+"""
+
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
 from b2mount.cli import units
+from b2mount.cli.credentials import Search, find_credentials
+from b2mount.cli.mount import read_endpoint
 from b2mount.cli.mount_words import parse_endpoint, parse_path
+from b2mount.cli.profiles import SYSTEM_PROFILES, find_profile, read_profile
+from b2mount.core.credentials import Credentials
 
 DEFAULT_ENDPOINT = "Where to authorize, if not at Backblaze; also $B2MOUNT_ENDPOINT."
 
@@ -14,7 +24,7 @@ DEFAULT_ENDPOINT = "Where to authorize, if not at Backblaze; also $B2MOUNT_ENDPO
 def account_options(
     *,
     file: str = "Read the key from this file.",
-    profile: str = "Read the key from a profile.",
+    profile: str = "Take the key, the endpoint and its authorities from a profile.",
     endpoint: str = DEFAULT_ENDPOINT,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add --credentials (as `file`), --profile, --endpoint and --ca-file to a verb, with these helps."""
@@ -32,3 +42,40 @@ def account_options(
         return function
 
     return add
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom to speak to, as whom, and of what the profile says that a mount is."""
+
+    credentials: Credentials
+    endpoint: str | None = None  # None: Backblaze
+    ca_file: Path | None = None
+    source: str | None = None
+    bucket_id: str | None = None
+
+
+def find_account(
+    *,
+    file: Path | None,
+    profile: str | None,
+    endpoint: str | None,
+    ca_file: Path | None,
+    known_endpoint: str | None = None,
+) -> Account:
+    """Put what was said over what the profile says; *known_endpoint* holds where nobody says any.
+
+    Raises Failure where there are no credentials, or where what is said makes no sense.
+    """
+    named = None
+    if profile is not None:
+        named = read_profile(find_profile(os.environ, Path.home(), SYSTEM_PROFILES, profile))
+    said = named.said if named is not None else {}
+    credentials = find_credentials(Search(os.environ, Path.home(), file=file, profile=profile))
+    return Account(
+        credentials,
+        endpoint or said.get("endpoint") or read_endpoint() or known_endpoint,
+        ca_file or said.get("ca_file"),
+        named.source if named is not None else None,
+        said.get("bucket_id"),
+    )

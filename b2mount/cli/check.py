@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,11 +11,11 @@ from typing import Any
 import click
 
 from b2mount.cli import units
-from b2mount.cli.account_options import account_options
-from b2mount.cli.credentials import Search, explain_refusal, find_credentials
+from b2mount.cli.account_options import Account, account_options, find_account
+from b2mount.cli.credentials import explain_refusal
 from b2mount.cli.findings import Findings, describe_access, describe_kind, describe_root
-from b2mount.cli.mount import read_endpoint
 from b2mount.cli.mount_words import parse_bucket_id
+from b2mount.cli.profiles import take_source
 from b2mount.cli.reach import hints_on_reach
 from b2mount.cli.report import Exit, Failure, printable, say_hint, say_warning
 from b2mount.core.credentials import Credentials
@@ -63,28 +62,32 @@ def check(
     """\b
     b2mount check
     b2mount check photos/2024 && b2mount mount photos/2024 /mnt/photos
+    b2mount check profile:photos
 
     Authorize, and say what the key is, what a mount with it will show and allow, and what is odd about the
     credentials. Exit status 0: usable; 3: not, by the key or for want of one; 1: B2 could not be asked.
     """
     logging.basicConfig(level=logging.WARNING, format="b2mount: %(levelname)s: %(message)s")
+    source, said = take_source(source, {"profile": profile} if profile is not None else {})
     wanted = parse_source(source) if source else None
-    endpoint = endpoint or read_endpoint()
-    credentials: Credentials | None = None
+    account: Account | None = None
     try:
-        credentials = find_credentials(Search(os.environ, Path.home(), file=file, profile=profile))
+        account = find_account(file=file, profile=said.get("profile"), endpoint=endpoint, ca_file=ca_file)
+        if wanted is None:
+            wanted = parse_source(account.source) if account.source else None
+            bucket_id = bucket_id or account.bucket_id
         findings = _ask_b2(
-            credentials,
+            account,
             wanted,
             bucket_id=bucket_id,
-            endpoint=endpoint,
-            ca_file=ca_file,
             io_timeout=io_timeout,
         )
     except (B2MountError, Failure) as error:
-        failure = _explain(error, credentials, endpoint)
+        failure = _explain(error, account)
         if as_json:
-            click.echo(json.dumps(_refused_as_json(credentials, failure), indent=2))
+            click.echo(
+                json.dumps(_refused_as_json(account.credentials if account else None, failure), indent=2)
+            )
         raise failure from None
     if as_json:
         click.echo(json.dumps(as_object(findings), indent=2))
@@ -95,11 +98,12 @@ def check(
     return Exit.FINE
 
 
-def _explain(error: B2MountError | Failure, credentials: Credentials | None, endpoint: str | None) -> Failure:
+def _explain(error: B2MountError | Failure, account: Account | None) -> Failure:
     """Say why there are no findings: a fault of the key (status 3), or of the way to B2 (status 1)."""
     if isinstance(error, Failure):
         return error
-    assert credentials is not None
+    assert account is not None
+    credentials, endpoint = account.credentials, account.endpoint
     if isinstance(error, (KeyRejected, KeyExpired, KeyRevoked, ScopeError)):
         return explain_refusal(error, credentials, endpoint)
     hints = hints_on_reach(error, endpoint) or [
@@ -111,15 +115,7 @@ def _explain(error: B2MountError | Failure, credentials: Credentials | None, end
     return Failure(first, *rest, *hints)
 
 
-def _ask_b2(
-    credentials: Credentials,
-    source: Source | None,
-    *,
-    bucket_id: str | None,
-    endpoint: str | None,
-    ca_file: Path | None,
-    io_timeout: float,
-) -> Findings:
+def _ask_b2(account: Account, source: Source | None, *, bucket_id: str | None, io_timeout: float) -> Findings:
     """Authorize, and look for the buckets where the key does not tell them."""
     import trio
 
@@ -128,7 +124,9 @@ def _ask_b2(
     from b2mount.store.store import Store
 
     async def ask() -> Findings:
-        store = open_store(credentials, endpoint=endpoint, ca_file=ca_file, io_timeout=io_timeout)
+        store = open_store(
+            account.credentials, endpoint=account.endpoint, ca_file=account.ca_file, io_timeout=io_timeout
+        )
         try:
             grant = await store.authorize()
             scope = await find_scope(store, grant, source, bucket_id=bucket_id)
@@ -136,7 +134,7 @@ def _ask_b2(
             skew = store.skew_seconds
         finally:
             await store.aclose()
-        return Findings(credentials, grant, scope, names, int(time.time() * 1000), skew)
+        return Findings(account.credentials, grant, scope, names, int(time.time() * 1000), skew)
 
     async def look_for_buckets(store: Store, scope: Scope) -> tuple[str, ...]:
         if scope.buckets is not None:

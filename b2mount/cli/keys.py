@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from b2mount.cli import units
-from b2mount.cli.account_options import account_options
-from b2mount.cli.credentials import Search, explain_refusal, find_credentials
+from b2mount.cli.account_options import Account, account_options, find_account
+from b2mount.cli.credentials import explain_refusal
 from b2mount.cli.key_recipes import Recipes, key_file
-from b2mount.cli.mount import read_endpoint
 from b2mount.cli.mount_words import parse_path
 from b2mount.cli.report import Exit, Failure, printable, say_hint, say_warning
 from b2mount.core.errors import InvalidArgument, KeyExpired, KeyRejected, KeyRevoked
@@ -115,8 +114,9 @@ def create(
             wish.name, wish.capabilities, bucket_ids=ids, prefix=wish.prefix, seconds=wish.seconds
         )
 
+    account = find_account(**where)
     with _new_file(output) as write:
-        made = _ask(make, **where)
+        made = _ask(make, account)
         write(key_file(wish.name, made.row.key_id, made.secret))
     recipes = Recipes(
         name=wish.name,
@@ -125,7 +125,7 @@ def create(
         else None,
         file=output or Path("/etc/b2mount") / f"{wish.name}.key",
         mountpoint=mountpoint or Path("/mnt") / wish.name,
-        endpoint=where["endpoint"] or read_endpoint(),
+        endpoint=account.endpoint,
     )
     if as_json:
         shown = {} if output else {"key": made.secret}
@@ -155,7 +155,7 @@ def list_keys(as_json: bool, **where: Any) -> None:
             return rows, {}
         return rows, {bucket.bucket_id: bucket.name for bucket in await store.list_buckets()}
 
-    rows, names = _ask(read, **where)
+    rows, names = _ask(read, find_account(**where))
     if as_json:
         click.echo(json.dumps([_as_object(row, _bucket_names(row, names)) for row in rows], indent=2))
         return
@@ -181,7 +181,7 @@ def delete(key_ids: tuple[str, ...], as_json: bool, **where: Any) -> None:
             if not as_json:
                 click.echo(f"deleted {printable(key_id)}")
 
-    _ask(remove, **where)
+    _ask(remove, find_account(**where))
     if as_json:
         click.echo(json.dumps({"deleted": list(key_ids)}))
 
@@ -189,24 +189,15 @@ def delete(key_ids: tuple[str, ...], as_json: bool, **where: Any) -> None:
 # --- asking B2 --------------------------------------------------------------------------------------------
 
 
-def _ask(
-    action: "Callable[[MountStore], Awaitable[T]]",
-    *,
-    file: Path | None,
-    profile: str | None,
-    endpoint: str | None,
-    ca_file: Path | None,
-) -> T:
+def _ask(action: "Callable[[MountStore], Awaitable[T]]", account: Account) -> T:
     """Authorize with the managing key and do *action*."""
     import trio
 
     from b2mount.store.connect import open_store
 
-    credentials = find_credentials(Search(os.environ, Path.home(), file=file, profile=profile))
-
     async def work() -> T:
         store = open_store(
-            credentials, endpoint=endpoint or read_endpoint(), ca_file=ca_file, io_timeout=IO_TIMEOUT
+            account.credentials, endpoint=account.endpoint, ca_file=account.ca_file, io_timeout=IO_TIMEOUT
         )
         try:
             await store.authorize()
@@ -217,7 +208,7 @@ def _ask(
     try:
         return trio.run(work)
     except (KeyRejected, KeyExpired, KeyRevoked) as error:
-        raise explain_refusal(error, credentials, endpoint or read_endpoint()) from None
+        raise explain_refusal(error, account.credentials, account.endpoint) from None
 
 
 def _demand(store: "MountStore", right: Capability, verb: str) -> None:

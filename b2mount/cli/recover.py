@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from b2mount.cli import units
-from b2mount.cli.account_options import account_options
-from b2mount.cli.credentials import Search, explain_refusal, find_credentials
-from b2mount.cli.mount import read_endpoint
+from b2mount.cli.account_options import account_options, find_account
+from b2mount.cli.credentials import explain_refusal
 from b2mount.cli.mount_words import parse_path
 from b2mount.cli.progress import Progress
 from b2mount.cli.reach import hints_on_reach
@@ -267,10 +266,15 @@ def _reach(left: "Leftover", words: Words) -> "Reach":
     """Find credentials, and where to ask with them. Raises Failure."""
     from b2mount.mount_recover import Reach
 
-    credentials = find_credentials(Search(os.environ, Path.home(), file=words.file, profile=words.profile))
     known = left.label.endpoint if left.label is not None else None
-    endpoint = words.endpoint or read_endpoint() or known
-    return Reach(credentials, endpoint, words.ca_file, words.io_timeout or 60.0)
+    account = find_account(
+        file=words.file,
+        profile=words.profile,
+        endpoint=words.endpoint,
+        ca_file=words.ca_file,
+        known_endpoint=known,
+    )
+    return Reach(account.credentials, account.endpoint, account.ca_file, words.io_timeout or 60.0)
 
 
 def _explained(error: B2MountError, reach: "Reach") -> Exception:

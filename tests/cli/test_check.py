@@ -260,3 +260,25 @@ def test_a_source_that_makes_no_sense_is_refused_before_anything_is_sent(shell: 
     done = shell.run("check", source)
     assert done.returncode == 1
     assert done.stderr.splitlines()[0].startswith(f"b2mount: error: SOURCE '{source}'")
+
+
+def test_a_profile_says_where_to_ask_and_what_is_mounted(
+    shell: Shell, emulator: Emulator, bucket: str
+) -> None:
+    key_id, key = emulator.create_key(READ_WRITE, [bucket], "tenant-a/")
+    profile = shell.home / ".config/b2mount/tenant.toml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text(
+        f'source = "{bucket}/tenant-a/b"\nendpoint = "{emulator.url}"\nkey_id = "{key_id}"\nkey = "{key}"\n'
+    )
+    profile.chmod(0o600)
+    for words in (["profile:tenant"], ["--profile", "tenant"]):
+        done = shell.run("check", *words, env={"B2MOUNT_ENDPOINT": "http://127.0.0.1:9"})
+        assert done.returncode == 0, done.stderr
+        assert f"tenant-a/b/ in bucket {bucket}" in done.stdout
+    done = shell.run("check", "--profile", "tenant", "other-bucket")
+    assert done.returncode == 3
+    assert "other-bucket" in done.stderr
+    done = shell.run("check", "--profile", "tenant", "--endpoint", "http://127.0.0.1:9", "--io-timeout", "1s")
+    assert done.returncode == 1
+    assert "127.0.0.1:9" in done.stderr

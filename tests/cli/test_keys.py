@@ -275,3 +275,18 @@ def test_the_service_shown_agrees_with_the_template() -> None:
         "systemctl enable --now b2mount@photos.service",
     ]
     assert parse_profile(recipes.profile_file, recipes.profile).said == {"allow_other": True}
+
+
+def test_a_profile_says_where_keys_are_managed(shell: Shell, emulator: Emulator, bucket: str) -> None:
+    profile = shell.home / ".config/b2mount/admin.toml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text(
+        f'endpoint = "{emulator.url}"\nkey_id = "{emulator.master_key_id}"\nkey = "{emulator.master_key}"\n'
+    )
+    profile.chmod(0o600)
+    words = ["create", "tenant", "--preset", "read-only", "--bucket", bucket, "--json"]
+    done = shell.run("keys", *words, "--profile", "admin")
+    assert done.returncode == 0, done.stderr
+    assert emulator.url in done.stdout  # what uses the key asks at the same place
+    done = shell.run("keys", "list", "--profile", "admin", "--json")
+    assert "tenant" in [row["name"] for row in json.loads(done.stdout)], done.stderr
