@@ -29,8 +29,8 @@ from b2mount.store.store import FileVersion, Store
 log = logging.getLogger("b2mount.cache")
 
 BLOCK = 128 << 10  # bytes; the kernel's read-ahead asks for as much at once
-DISK_THREADS = 4  # at once for the disk cache; a guess
-DIRECT_THREADS = 2  # of those may wait for the disk itself to have written; a slow one holds nobody up
+DISK_THREADS = 6  # at once for the disk cache; a guess
+DIRECT_THREADS = 4  # of those may wait for the disk itself to have written; a slow one holds nobody up
 AHEAD_SHARE = 7, 8  # of the connections may fetch ahead; the rest is for who waits
 TAKEN_INLINE = 64 << 10  # bytes of a file that is taken over without a thread, which costs more than they do
 WRITING = 8  # requests besides those under way that may be waiting for the disk

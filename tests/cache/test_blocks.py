@@ -12,7 +12,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from b2mount.cache.blocks import BLOCK, Blocks
+from b2mount.cache.blocks import BLOCK, DIRECT_THREADS, Blocks
 from b2mount.cache.disk import CachedVersion, DiskCache
 from b2mount.core.errors import B2Unavailable
 from b2mount.store.store import FileVersion
@@ -263,7 +263,7 @@ async def test_a_second_mount_is_told_that_the_cache_is_taken(tmp_path: Path) ->
 
 
 async def test_a_slow_disk_is_left_to_the_page_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(4, 8 * BLOCK)
+    bench = Bench(DIRECT_THREADS + 2, 8 * BLOCK)
     real, written, slow = DiskCache.write, threading.Event(), []
 
     def write(
@@ -285,8 +285,8 @@ async def test_a_slow_disk_is_left_to_the_page_cache(tmp_path: Path, monkeypatch
                 await trio.sleep(0.01)
         assert not set(slow) & {version.file_id for version in bench.versions if disk.has(version.file_id, 0)}
         written.set()
-    assert len(slow) == 2
-    assert disk.used_bytes == 4 * 8 * BLOCK
+    assert len(slow) == DIRECT_THREADS
+    assert disk.used_bytes == len(bench.versions) * 8 * BLOCK
     disk.close()
 
 
