@@ -64,6 +64,11 @@ def unmount(mountpoint: Path, timeout: float | None, force: bool) -> int:
     if force and is_dead(mountpoint):
         detach_dead(mountpoint)
         return Exit.FINE
+    return end_mount(mountpoint, force=force, timeout=timeout)
+
+
+def end_mount(mountpoint: Path, *, force: bool, timeout: float | None = None) -> int:
+    """Send what is pending and unmount; return when the mount's process has ended. Raises Failure."""
     facts = ask_once(mountpoint, {"op": "status"}).get("status") or {}
     with _opened_process(facts.get("pid")) as process:
         failed = _settle(mountpoint, {"op": "unmount", "timeout": timeout, "force": force})

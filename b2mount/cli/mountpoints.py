@@ -111,7 +111,7 @@ def detach_dead(mountpoint: Path) -> None:
     """Clean up after a mount whose program has ended; there is nobody left to flush. Raises Failure."""
     import subprocess  # late: for dead mounts alone
 
-    command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
+    command = ["umount", "-i", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
     done = subprocess.run([*command, str(mountpoint)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Failure(f"{mountpoint} cannot be unmounted: {done.stderr.strip()}", "unmount it as root")

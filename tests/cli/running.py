@@ -8,7 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-MODULES = {"b2mount": "b2mount.cli.main", "mount.b2mount": "b2mount.cli.mount_helper"}
+MODULES = {
+    "b2mount": "b2mount.cli.main",
+    "mount.b2mount": "b2mount.cli.mount_helper",
+    "umount.fuse.b2mount": "b2mount.cli.umount_helper",
+}
 
 
 @dataclass(frozen=True, slots=True)
