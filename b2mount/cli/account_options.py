@@ -71,10 +71,10 @@ def find_account(
     if profile is not None:
         named = read_profile(find_profile(os.environ, Path.home(), SYSTEM_PROFILES, profile))
     said = named.said if named is not None else {}
-    credentials = find_credentials(Search(os.environ, Path.home(), file=file, profile=profile))
+    where = endpoint or said.get("endpoint") or read_endpoint() or known_endpoint
     return Account(
-        credentials,
-        endpoint or said.get("endpoint") or read_endpoint() or known_endpoint,
+        find_credentials(Search(os.environ, Path.home(), file=file, profile=profile)),
+        where,
         ca_file or said.get("ca_file"),
         named.source if named is not None else None,
         said.get("bucket_id"),
