@@ -1,13 +1,17 @@
-"""Make the directories that hold private data, and refuse those that somebody else controls.
+"""Make the directories that hold private data, and warn of those that somebody else controls.
 
 What is written and not yet in B2, what was read, names, and the control socket lie there. Whoever may write
 to a directory on the way, or owns it, can put another one in its place. A directory that everybody may write
 to and that is sticky, as /tmp is, does no harm above one of our own: nobody else can rename or remove that.
+
+A way that others control is told of and used: it is what a container's volumes and shared scratch disks are
+like, and who names it may know better. What is made below is for this user alone all the same.
 """
 
 import contextlib
 import errno
 import grp
+import logging
 import os
 import pwd
 import stat
@@ -16,33 +20,34 @@ from pathlib import Path
 
 from b2mount.core.errors import LocalStorageError
 
+log = logging.getLogger("b2mount.mount")
+
 MAX_LINKS = 40  # symbolic links on one path, as in Linux
 
 
 def make_private(directory: Path, what: str) -> None:
     """Make *directory* (told of as *what*) and what leads to it, for this user alone.
 
-    Raises LocalStorageError where it cannot be made, or where somebody else owns a part of the way, or may
-    write there.
+    A part of the way that somebody else owns or may write to is told of in the log. Raises LocalStorageError
+    where the directory cannot be made, or belongs to another user and we are not root.
     """
+    doubts = []
     try:
-        status = os.lstat("/")
         for step, status in _steps(directory.absolute()):
             why = _why_not_trusted(status)
             if why is not None:
-                raise LocalStorageError(
-                    f"the {what} {directory} cannot be used: {step} {why}, "
-                    "who could read or change what is kept there\n"
-                    "name a directory that is yours alone, or make this one so (chown, chmod 700)"
-                )
-        if status.st_uid != os.geteuid():
+                doubts.append(f"{step} {why}")
+        status = directory.stat()
+        if status.st_uid == os.geteuid():
+            directory.chmod(0o700)
+        elif os.geteuid() != 0:
             raise LocalStorageError(
                 f"the {what} {directory} cannot be used: it belongs to {_user(status.st_uid)}"
             )
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            directory.chmod(0o700)
     except OSError as exc:
         raise LocalStorageError(f"the {what} {directory} cannot be used: {exc.strerror}") from exc
+    if doubts:
+        log.warning("the %s %s is not safe from others: %s", what, directory, "; ".join(doubts))
 
 
 def _steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
