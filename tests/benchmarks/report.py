@@ -44,11 +44,11 @@ def _facts(results: Results) -> str:
     if not facts:
         return ""
     quick = " **A trial with tiny sizes: the figures mean nothing.**" if facts.get("quick") else ""
+    rounds = "One round each" if facts["rounds"] == 1 else f"Medians of up to {facts['rounds']} rounds"
     return (
         f"Measured on {facts['date']} at commit {facts['commit']}: {facts['processors']} processors"
         f" ({facts['processor']}), {facts['memory_gib']} GiB, Linux {facts['kernel']}, Python"
-        f" {facts['python']}, pyfuse3 {facts['pyfuse3']}, rclone {facts['rclone']}. Medians of up to"
-        f" {facts['rounds']} rounds.{quick}"
+        f" {facts['python']}, pyfuse3 {facts['pyfuse3']}, rclone {facts['rclone']}. {rounds}.{quick}"
     )
 
 
