@@ -16,6 +16,7 @@ from b2mount.cli.report import Failure, say_warning
 MOUNT_TYPE = "fuse.b2mount"
 FUSE_DEVICE = Path("/dev/fuse")
 CAP_SYS_ADMIN = 21  # the number of its bit
+DETACH_SECONDS = 60.0  # a guess: detaching a dead mount takes milliseconds
 CLEARED_AT_MOST = 16  # dead mounts, one on the other; more are no accident
 FUSE_CONFIGURATION = Path("/etc/fuse.conf")
 INSTALL_HINT = "install the package fuse3 (apt install fuse3, dnf install fuse3, pacman -S fuse3)"
@@ -112,7 +113,12 @@ def detach_dead(mountpoint: Path) -> None:
     import subprocess  # late: for dead mounts alone
 
     command = ["umount", "-i", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
-    done = subprocess.run([*command, str(mountpoint)], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            [*command, str(mountpoint)], capture_output=True, text=True, check=False, timeout=DETACH_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise Failure(f"{mountpoint}: {command[0]} does not end", "look for what holds it") from None
     if done.returncode != 0:
         raise Failure(f"{mountpoint} cannot be unmounted: {done.stderr.strip()}", "unmount it as root")
 
