@@ -10,12 +10,11 @@ wasted much is the last for its directory. Decides, and keeps what came; listing
 import trio
 
 from b2mount.cache.listing import Listing
+from b2mount.cache.walks import FIRST_PAGE, LARGEST_PAGE
 from b2mount.core.guesses import LEAST_NAMES, Guesser
 from b2mount.store.packed import Rows, pack
 from b2mount.store.store import Page
 
-PAGE = 1_000  # rows; B2 bills a list call per 1,000 rows, so pages are multiples of it
-LARGEST_PAGE = 10_000  # rows; the most B2 returns in one call
 AT_ONCE = 4  # pages asked for or waiting to be read, the next one included; a guess
 GROWTH = 4  # rows asked for ahead, for each that is known: as many as one page after the other asked for
 MODEST = 10_000  # rows; up to here; from then on a part of what is known:
@@ -23,7 +22,7 @@ LARGE_PART = 4
 WORST_WASTE = 4  # a page of which more than this part had been told ends guessing
 
 
-class Flight:
+class PageFlight:
     """One page asked for from a guessed name on."""
 
     __slots__ = ("arrived", "began", "limit", "page", "row", "scope", "start", "taken")
@@ -56,11 +55,11 @@ class Ahead:
     def __init__(self, listing: Listing, asked: int) -> None:
         """Look ahead in *listing*, of which *asked* rows were asked for by now."""
         self._listing = listing
-        self._flights: list[Flight] = []  # by their starts
+        self._flights: list[PageFlight] = []  # by their starts
         # no guess any more: one was wrong; or pages are sparse, of versions that did not show at a moment
         self._ended = _is_sparse(listing.told, asked)
 
-    def plan(self, now: float) -> list[Flight]:
+    def plan(self, now: float) -> list[PageFlight]:
         """Return what to ask for now, besides the next page."""
         listing = self._listing
         self._flights = [flight for flight in self._flights if flight.is_open]
@@ -71,7 +70,7 @@ class Ahead:
         )
         if last is None:
             return []
-        new: list[Flight] = []
+        new: list[PageFlight] = []
         guesser, limit, end = Guesser(last), page_rows(listing.told), last.first + len(last)
         row = max((flight.row + flight.limit for flight in self._flights), default=listing.told + limit)
         while len(self._flights) < AT_ONCE - 1 and row + limit <= listing.told + rows_ahead(listing.told):
@@ -79,7 +78,7 @@ class Ahead:
             start = self._name(key) if key is not None else None
             if start is None or (self._flights and start <= self._flights[-1].start):
                 break
-            flight = Flight(start, row, limit, now)
+            flight = PageFlight(start, row, limit, now)
             self._flights.append(flight)
             new.append(flight)
             row += limit
@@ -95,7 +94,7 @@ class Ahead:
         is_within = name.startswith(listing.prefix) and "/" not in name[len(listing.directory) :]
         return name if is_within and name > (listing.next_start or "") else None
 
-    def covering(self, oldest: float) -> Flight | None:
+    def covering(self, oldest: float) -> PageFlight | None:
         """Return the flight that may bring the page that comes next; none that began before *oldest*."""
         start = self._listing.next_start or ""
         found = None
@@ -111,9 +110,11 @@ class Ahead:
     def rows_to_ask(self) -> int | None:
         """Return how many rows to ask for up to where the next flight begins; None where there is none."""
         missing = min((f.row - self._listing.told for f in self._flights if f.is_open), default=None)
-        return None if missing is None else min(max(-(-missing // PAGE) * PAGE, PAGE), LARGEST_PAGE)
+        if missing is None:
+            return None
+        return min(max(-(-missing // FIRST_PAGE), 1) * FIRST_PAGE, LARGEST_PAGE)
 
-    def take(self, flight: Flight) -> Page | None:
+    def take(self, flight: PageFlight) -> Page | None:
         """Return what a flight brought from the next name on; None where it does not reach there."""
         start, page = self._listing.next_start or "", flight.page
         flight.drop()
@@ -143,7 +144,7 @@ def _is_sparse(rows: int, asked: int) -> bool:
     return rows * WORST_WASTE < asked * (WORST_WASTE - 1)
 
 
-def _is_last(flight: Flight) -> bool:
+def _is_last(flight: PageFlight) -> bool:
     return flight.page is not None and flight.page.next_name is None
 
 
@@ -155,7 +156,7 @@ def rows_ahead(told: int) -> int:
 def page_rows(told: int) -> int:
     """Return how many rows to ask for in one page, of several side by side."""
     share = rows_ahead(told) // (AT_ONCE if told >= MODEST // GROWTH else 2)
-    return max(min(share, LARGEST_PAGE) // PAGE * PAGE, PAGE)
+    return max(min(share, LARGEST_PAGE) // FIRST_PAGE * FIRST_PAGE, FIRST_PAGE)
 
 
 def _rows_before(rows: Rows, start: str) -> int:

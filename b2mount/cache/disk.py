@@ -261,20 +261,20 @@ class DiskCache:
         return index
 
     def _load(self, rows: list[tuple[str, int, bytes]]) -> None:
-        lost = {entry.name for entry in os.scandir(self._directory) if entry.name.endswith(SUFFIX)}
+        unclaimed = {entry.name for entry in os.scandir(self._directory) if entry.name.endswith(SUFFIX)}
         for file_id, size, blob in rows:
             sums = array("I")
             sums.frombytes(blob)
-            if len(sums) != -(-size // self._block) or (name := _file_name(file_id)) not in lost:
+            if len(sums) != -(-size // self._block) or (name := _file_name(file_id)) not in unclaimed:
                 self._gone.add(file_id)
                 continue
-            lost.discard(name)
+            unclaimed.discard(name)
             version = CachedVersion(file_id, size, self._directory, sums)
             version.changed = False
             self._versions[file_id] = version
             here = (at for at, value in enumerate(sums) if value != ABSENT)
             self._count(version, sum(self._length(version, at) for at in here))
-        for name in lost:
+        for name in unclaimed:
             (self._directory / name).unlink(missing_ok=True)  # written, and not saved before a crash
         while self._is_full(0, 0):
             self.drop(next(iter(self._versions)))

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import trio
 from cachetools import LRUCache
 
-from b2mount.cache.ahead import Ahead, Flight
+from b2mount.cache.ahead import Ahead, PageFlight
 from b2mount.cache.listing import Listing, split_flat_rows
-from b2mount.cache.walks import LARGEST_PAGE, FlatListing, Walks, parent_of
+from b2mount.cache.walks import FIRST_PAGE, LARGEST_PAGE, FlatListing, Walks, parent_of
 from b2mount.core.errors import B2MountError
 from b2mount.core.names import PLACEHOLDER
 from b2mount.core.scope import Place, list_prefix, place
@@ -27,7 +27,6 @@ from b2mount.store.views import Views
 
 log = logging.getLogger("b2mount.cache")
 
-FIRST_PAGE = 1_000  # rows; one class C transaction
 PAGE_GROWTH = 4  # later pages ask for more rows: the same price a row, fewer round trips
 PROBES_BEFORE_PAGE = 4  # single names asked for before the next page is fetched instead
 MOST_RENEWALS = 10  # listing TTLs that the listing of one vast directory may take
@@ -206,7 +205,7 @@ class Listings:
         with contextlib.suppress(B2MountError):  # the reader asks for itself, and hears of it
             await self.extend(bucket_id, listing)
 
-    async def _fly(self, bucket_id: str, listing: Listing, flight: Flight) -> None:
+    async def _fly(self, bucket_id: str, listing: Listing, flight: PageFlight) -> None:
         """Fetch a page ahead of its turn; to others the call lasts until its answer is taken in."""
         call = object()
         self._calls[call] = flight.began

@@ -8,7 +8,7 @@ grow only while the guess proves right. A pure policy: it decides, listings.py l
 
 from dataclasses import dataclass, field
 
-FIRST_PAGE = 1_000  # rows; B2 bills a list call per 1,000 rows, so this costs what one directory costs
+FIRST_PAGE = 1_000  # rows; B2 bills a list call per 1,000 rows, so this is the least and pages are multiples
 LARGEST_PAGE = 10_000  # rows; the most B2 returns in one call
 PATIENCE = 4  # sub-directories to see again after a wrong guess
 

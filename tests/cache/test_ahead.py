@@ -11,7 +11,8 @@ import trio.testing
 from b2mount.cache import listings as listings_module
 from b2mount.cache.ahead import MODEST
 from b2mount.cache.listing import Listing
-from b2mount.cache.listings import FIRST_PAGE, UNTAKEN_SECONDS, Listings
+from b2mount.cache.listings import UNTAKEN_SECONDS, Listings
+from b2mount.cache.walks import FIRST_PAGE
 from b2mount.core.errors import B2Unavailable
 from b2mount.store.past import PastStore
 from b2mount.store.store import Page
