@@ -124,12 +124,11 @@ class Past:
         """Leave out the directories that held nothing then."""
         if not found.has_folders:
             return found
-        folders = [row.name for row in found if row.action is Action.FOLDER]
-        unknown = [name for name in folders if (bucket_id, name) not in self._lived]
-        lived = {name for name in folders if self._lived.get((bucket_id, name))}
+        folders = {at: found[at].name for at in range(len(found)) if found.is_folder(at)}
+        unknown = [name for name in folders.values() if (bucket_id, name) not in self._lived]
+        lived = {name for name in folders.values() if self._lived.get((bucket_id, name))}
         lived |= await self._look_into(bucket_id, prefix, unknown)
-        rows = enumerate(found)
-        return found.pick([at for at, row in rows if row.action is not Action.FOLDER or row.name in lived])
+        return found.pick([at for at in range(len(found)) if at not in folders or folders[at] in lived])
 
     async def _look_into(self, bucket_id: str, prefix: str, folders: list[str]) -> set[str]:
         """Return those of *folders*, in byte order, under which something showed then."""
