@@ -27,8 +27,7 @@ def conflict_name(name: str, *, file_id: str, made_ms: int, limit: str = "") -> 
     when = datetime.fromtimestamp(made_ms / 1000, UTC)
     digest = hashlib.sha1(file_id.encode(), usedforsecurity=False).hexdigest()[:4]
     mark = f".conflict-{when:%Y%m%d-%H%M%S}-{digest}"
-    for tail in (mark + extension, mark):
-        whole = stem if tail.endswith(extension) and extension else component
+    for whole, tail in ((stem, mark + extension), (component, mark)):
         room = min(MAX_COMPONENT_BYTES, MAX_NAME_BYTES - len(directory.encode())) - len(tail.encode())
         kept = whole.encode()[: max(room, 0)].decode(errors="ignore")
         if room > 0 and kept and (directory + kept + tail).startswith(limit):

@@ -27,9 +27,7 @@ ALPHABETS = (
 LEAST_NAMES = 100  # of which a page must have, to be judged
 SAMPLES = 64  # of them are looked at
 MOST_PLACES = 16  # that count; what stands behind is too fine to matter
-WORST_ERROR = (
-    0.15  # of the distance, tried within a page of 1,000 hashes: chance alone makes 0.03 to 0.12 of it
-)
+WORST_ERROR = 0.15  # of the distance; within a page of 1,000 hashes, chance alone makes 0.03 to 0.12 of it
 
 
 class Keys(Protocol):

@@ -134,8 +134,7 @@ def plan_parts(
     if size <= 2 * limits.minimum_part:
         return whole
     uploads = _upload_ranges(segments, size, limits, call_bytes)
-    copy_size = _copy_part_size(size) if copy_part_size is None else copy_part_size
-    parts = _cut(uploads, size, base, limits, upload_part_size, copy_size)
+    parts = _cut(uploads, size, base, limits, upload_part_size, copy_part_size or _copy_part_size(size))
     if len(parts) < 2:
         return whole
     is_quick = size <= min(2 * upload_part_size, limits.maximum_single)  # not worth several connections
@@ -189,7 +188,7 @@ def plan_tail(
     )
     moved = [Segment(s.start - begin, s.end - begin, s.origin) for s in segments]
     uploads = _upload_ranges(moved, size - begin, limits, CALL_BYTES)
-    copy_size = _copy_part_size(size - begin) if copy_part_size is None else copy_part_size
+    copy_size = copy_part_size or _copy_part_size(size - begin)
     parts = _cut(uploads, size - begin, _BaseRanges(moved), limits, upload_part_size, copy_size)
     return tuple(_shifted(part, begin) for part in parts)
 
