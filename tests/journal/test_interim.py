@@ -43,6 +43,15 @@ class Moments:
         finally:
             account.on_call = listener
 
+    async def demand_one_version_each(self, bucket_id: str, name: str, data: bytes) -> None:
+        """Go on from each of them; demand that *name* is all that B2 holds in the end, and whole."""
+        for call, account, place in self.kept:
+            async with living(place, MemoryStore(account), bucket_id) as life:
+                assert await life.flush() == []
+            assert shown(account, bucket_id) == {name: data}, f"killed before {call}"
+            rows = [file.row for file in account.files.values()]
+            assert [row.name for row in rows] == [name], f"killed before {call}: {rows}"
+
 
 async def test_after_a_crash_at_any_call_one_version_is_left(tmp_path: Path) -> None:
     store, bucket_id = memory(minimum_part=PART)
@@ -61,9 +70,4 @@ async def test_after_a_crash_at_any_call_one_version_is_left(tmp_path: Path) -> 
         assert await life.flush() == []
     calls = [call for call, _, _ in moments.kept]
     assert "b2_copy_file" in calls and "b2_delete_file_version" in calls
-    for call, account, place in moments.kept:
-        async with living(place, MemoryStore(account), bucket_id) as life:
-            assert await life.flush() == []
-        assert shown(account, bucket_id) == {"big": data}, f"killed before {call}"
-        rows = [file.row for file in account.files.values()]
-        assert [row.name for row in rows] == ["big"], f"killed before {call}: {rows}"
+    await moments.demand_one_version_each(bucket_id, "big", data)

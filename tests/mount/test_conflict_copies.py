@@ -1,8 +1,9 @@
 """--conflicts=keep-both: what a name shows no more after two hosts wrote it is a file beside it."""
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -104,35 +105,40 @@ def test_a_file_sent_while_it_is_written_keeps_what_came_between(
         assert hashlib.sha1(emulator.download(bucket, name)).hexdigest() == whole
 
 
-def test_what_lay_unsent_through_a_crash_is_kept_beside_what_came_meanwhile(
-    emulator: Emulator, bucket: str, tmp_path: Path
-) -> None:
+@contextlib.contextmanager
+def left_unsent(emulator: Emulator, base: Path, bucket: str) -> Iterator[Mount]:
+    """Give a mount that was killed with a change of `report` unsent, which somebody else wrote since."""
     emulator.upload(bucket, "report", b"as it was")
-    with mounted(emulator, tmp_path, bucket, options=[*KEEP, "--settle", "1h"]) as mount:
+    with mounted(emulator, base, bucket, options=[*KEEP, "--settle", "1h"]) as mount:
         with (mount.path / "report").open("ab") as file:
             file.write(b", and ours")
         mount.kill()
         emulator.upload(bucket, "report", b"theirs")
-        mount.start()
+        yield mount
+
+
+def demand_both(emulator: Emulator, bucket: str) -> None:
     assert emulator.download(bucket, "report") == b"as it was, and ours"
     assert beside(emulator, bucket) == {"report": b"theirs"}
+
+
+def test_what_lay_unsent_through_a_crash_is_kept_beside_what_came_meanwhile(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    with left_unsent(emulator, tmp_path, bucket) as mount:
+        mount.start()
+    demand_both(emulator, bucket)
 
 
 def test_what_recover_sends_is_looked_at_by_the_next_mount(
     emulator: Emulator, bucket: str, tmp_path: Path
 ) -> None:
-    emulator.upload(bucket, "report", b"as it was")
-    with mounted(emulator, tmp_path, bucket, options=[*KEEP, "--settle", "1h"]) as mount:
-        with (mount.path / "report").open("ab") as file:
-            file.write(b", and ours")
-        mount.kill()
-        emulator.upload(bucket, "report", b"theirs")
+    with left_unsent(emulator, tmp_path, bucket) as mount:
         done = recover(mount, "--upload", key=mount.key)
         assert done.returncode == 0, done.stderr
         assert beside(emulator, bucket) == {}
         mount.start()
-    assert emulator.download(bucket, "report") == b"as it was, and ours"
-    assert beside(emulator, bucket) == {"report": b"theirs"}
+    demand_both(emulator, bucket)
 
 
 def test_a_crash_between_an_upload_and_the_look_at_it_hides_no_lost_update(
