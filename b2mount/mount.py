@@ -67,6 +67,10 @@ EXIT_FINE = 0
 EXIT_UNSENT = 4  # something written is not in B2; it is in the journal
 CACHE_SAVE_SECONDS = 20.0  # what a crash may forget of the block cache's index; a guess
 GARBAGE_OBJECTS = 10_000  # made and not gone, between two looks for garbage; little of ours is in cycles
+WHY_NOT_MOUNTED = (
+    "FUSE's own words are above; in a container that has CAP_SYS_ADMIN it is AppArmor "
+    "(--security-opt apparmor=unconfined), SELinux (--security-opt label=disable) or seccomp that forbids it"
+)
 HANDLERS_AT_ONCE = 1000  # requests of the kernel served at once; those that wait for B2 cost little
 
 
@@ -281,7 +285,7 @@ class _Mount:
         try:
             pyfuse3.init(Door(mounted.fs, options.listing_ttl, self._initialized.set), mountpoint, flags)
         except RuntimeError as exc:
-            raise B2MountError(f"{options.mountpoint} cannot be mounted: {exc}") from exc
+            raise B2MountError(f"{options.mountpoint} cannot be mounted: {exc}\n{WHY_NOT_MOUNTED}") from exc
         kernel.invalidate_inode = _invalidate_inode
         kernel.invalidate_entry = _invalidate_entry
         kernel.invalidate_entries_now = _invalidate_entries_now

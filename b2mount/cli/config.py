@@ -15,8 +15,8 @@ import click
 
 from b2mount.cli.completion import profiles
 from b2mount.cli.credentials import read_key_file
+from b2mount.cli.machine import check_machine
 from b2mount.cli.mount import mount
-from b2mount.cli.mountpoints import check_machine
 from b2mount.cli.profiles import (
     KEY_NAMES,
     NUMBERS_TOO,

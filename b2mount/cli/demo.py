@@ -18,8 +18,9 @@ import click
 from b2mount.cli import units
 from b2mount.cli.demo_bucket import OTHER_TENANT, TENANT, stock_bucket
 from b2mount.cli.demo_server import Server, find_server, start_server, stop_server
+from b2mount.cli.machine import check_machine
 from b2mount.cli.mount_words import parse_path
-from b2mount.cli.mountpoints import check_machine, check_mountpoint, detach_dead, find_our_mount, is_dead
+from b2mount.cli.mountpoints import check_mountpoint, detach_dead, find_our_mount, is_dead
 from b2mount.cli.report import Exit, Failure
 from b2mount.core.places import choose_places
 

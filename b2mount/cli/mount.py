@@ -14,6 +14,7 @@ from b2mount.cli import units
 from b2mount.cli.completion import COMPLETED, places, profiles
 from b2mount.cli.credentials import ENVIRONMENT_SOURCES, Search, explain_refusal, find_credentials
 from b2mount.cli.daemon import run_in_background
+from b2mount.cli.machine import INSTALL_HINT, check_machine
 from b2mount.cli.mount_words import (
     LOG_LEVELS,
     PASSED_ON,
@@ -25,7 +26,7 @@ from b2mount.cli.mount_words import (
     parse_o,
     parse_path,
 )
-from b2mount.cli.mountpoints import INSTALL_HINT, check_machine, check_mountpoint, clear_dead_mounts
+from b2mount.cli.mountpoints import check_mountpoint, clear_dead_mounts
 from b2mount.cli.profiles import SOURCE_PREFIX, SYSTEM_PROFILES, find_profile, read_profile, take_source
 from b2mount.cli.reach import hints_on_reach
 from b2mount.cli.report import Exit, Failure

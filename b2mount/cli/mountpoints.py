@@ -7,19 +7,14 @@ import errno
 import os
 import re
 import shlex
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from b2mount.cli.report import Failure, say_warning
 
 MOUNT_TYPE = "fuse.b2mount"
-FUSE_DEVICE = Path("/dev/fuse")
-CAP_SYS_ADMIN = 21  # the number of its bit
 DETACH_SECONDS = 60.0  # a guess: detaching a dead mount takes milliseconds
 CLEARED_AT_MOST = 16  # dead mounts, one on the other; more are no accident
-FUSE_CONFIGURATION = Path("/etc/fuse.conf")
-INSTALL_HINT = "install the package fuse3 (apt install fuse3, dnf install fuse3, pacman -S fuse3)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,41 +145,3 @@ def check_mountpoint(mountpoint: Path, *, nonempty: bool, way_out: str = "say -o
             f"{mountpoint} is not empty, and a mount would cover what is in it",
             f"choose an empty directory, or {way_out}",
         )
-
-
-def check_machine(*, allow_other: bool, uid: int) -> None:
-    """Refuse what this machine's FUSE would refuse later with less to say. Raises Failure."""
-    if not FUSE_DEVICE.exists():
-        raise Failure(
-            f"this machine has no {FUSE_DEVICE}",
-            "modprobe fuse; a container needs --device /dev/fuse --cap-add SYS_ADMIN",
-        )
-    if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
-        raise Failure(
-            f"this user may not open {FUSE_DEVICE}",
-            f"root can say chmod 666 {FUSE_DEVICE}, as udev does; or mount as root",
-        )
-    if uid == 0 or may_mount():
-        return  # without fusermount3, which asks for what follows
-    if shutil.which("fusermount3") is None:
-        raise Failure("fusermount3 is not installed, and only root can mount without it", INSTALL_HINT)
-    if allow_other and not _allows_others(FUSE_CONFIGURATION):
-        raise Failure(
-            "only root may say allow_other here",
-            f"root can add a line user_allow_other to {FUSE_CONFIGURATION}",
-        )
-
-
-def may_mount() -> bool:
-    """Say whether this process may call mount(2) itself. Source: capabilities(7), CAP_SYS_ADMIN."""
-    status = Path("/proc/self/status").read_text()
-    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    return effective is not None and bool(int(effective[1], 16) >> CAP_SYS_ADMIN & 1)
-
-
-def _allows_others(configuration: Path) -> bool:
-    try:
-        lines = configuration.read_text(errors="replace").splitlines()
-    except OSError:
-        return False
-    return any(line.strip() == "user_allow_other" for line in lines)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from b2mount.cli.mountpoints import find_our_mount, is_dead, read_mounts
+from b2mount.mount import WHY_NOT_MOUNTED
 from tests.cli.running import Shell, entries, processes_naming, wait_until
 from tests.support.emulator import Emulator
 
@@ -169,16 +170,21 @@ def test_a_mount_that_the_kernel_refuses_ends_with_one_error(place: Place) -> No
     words = ["mount", *map(str, place.words(place.mountpoint))]
     # root mounts by its own right, others by that of fusermount3, which is setuid root
     less = "--bounding-set=-sys_admin" if os.geteuid() == 0 else "--no-new-privs"
+    other = place.shell.home / "fusermount3"  # of which nobody knows, before it is run, what it may
+    other.symlink_to("/bin/false")
+    path = f"{other.parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["setpriv", less, sys.executable, "-m", "b2mount.cli.main", *words],
-        env=place.shell.environ(),
+        env=place.shell.environ({"PATH": path}),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith(f"b2mount: error: {place.mountpoint} cannot be mounted: ")
+    error, hint = done.stderr.splitlines()[-2:]
+    assert error == f"b2mount: error: {place.mountpoint} cannot be mounted: fuse_session_mount failed"
+    assert hint == f"b2mount: hint: {WHY_NOT_MOUNTED}"
 
 
 def test_a_second_mount_on_the_same_place_is_refused(place: Place) -> None:
