@@ -5,9 +5,11 @@ become durable together at the next `commit` (one transaction, one fsync, howeve
 nothing of what the operations mean.
 """
 
+import contextlib
 import json
+import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,15 +19,18 @@ import trio
 from b2mount.core.errors import LocalStorageError, OutOfSpace
 from b2mount.core.extents import Extents
 from b2mount.core.posix import from_info, to_info
-from b2mount.journal import large_rows, look_rows
+from b2mount.journal import body_rows, large_rows, look_rows
+from b2mount.journal.body_rows import Bodies
 from b2mount.journal.drafts import Draft, Spool
 from b2mount.journal.ops import Kind, Op
 from b2mount.journal.reserve import Reserve
 from b2mount.journal.unfinished import LargeFile
 from b2mount.store.store import Action, FileVersion, Retention
 
-FORMAT = 2
+FORMAT = 3
 _SALVAGE = "what can be read of it is shown and saved by: b2mount recover --state-dir"
+LOG_SIZE = 4608 << 10  # bytes: 1000 pages, after which SQLite begins anew, and a last commit's
+SPARE_PAGES = 256  # of 4 KiB: what the file may keep for the next mount; a guess
 _NO_LIMIT = 1 << 30  # here nothing is sent: the limit is checked where it is
 
 _SCHEMA = """
@@ -75,6 +80,8 @@ ALTER TABLE ops DROP COLUMN large_id;
 UPDATE meta SET value = '2' WHERE key = 'format';
 COMMIT;
 """
+# Format 2 had all bytes in the spool. One that knows it alone would miss those that are only in the journal.
+_FROM_2 = "UPDATE meta SET value = '3' WHERE key = 'format'"
 
 # Came later. No format of its own: a b2mount that does not know it leaves it empty, which means "not known".
 _OVER = "ALTER TABLE ops ADD COLUMN over_id TEXT"
@@ -95,27 +102,31 @@ class Database:
         self._lock = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)
         self._reserve = Reserve(path.with_name("reserve"))
+        self._has_log = False  # the write-ahead log has the size that it keeps
         self.is_new = False  # made just now
         self._db = self._guard(self._open)
         self._identity = self._identify()
         self._reserve.fill()
+        self._bodies = self._guard(lambda: Bodies(path.parent))
 
     def _open(self) -> sqlite3.Connection:
         self.path.touch(mode=0o600)
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # WAL syncs at each commit: what is acknowledged survives
-        db.executescript(_SCHEMA + large_rows.SCHEMA + look_rows.SCHEMA)
+        db.executescript(_SCHEMA + large_rows.SCHEMA + look_rows.SCHEMA + body_rows.SCHEMA)
         row = db.execute("SELECT value FROM meta WHERE key='format'").fetchone()
         if row is None:
             self.is_new = True
             db.execute("INSERT INTO meta VALUES ('format', ?)", (str(FORMAT),))
-        elif int(row[0]) == 1:
-            db.executescript(_FROM_1)
-        elif int(row[0]) != FORMAT:
+        elif not 1 <= int(row[0]) <= FORMAT:
             raise LocalStorageError(
                 f"{self.path} was written by another version of b2mount (format {row[0]})"
             )
+        else:
+            if int(row[0]) == 1:
+                db.executescript(_FROM_1)
+            db.execute(_FROM_2)
         if "over_id" not in columns_of(db):
             db.execute(_OVER)
         return db
@@ -150,6 +161,8 @@ class Database:
     def forget(self, op: Op) -> None:
         """Strike the operation off; durable after the next commit."""
         self._record(("DELETE FROM ops WHERE id=?", (op.id,)))
+        for statement in self._bodies.forget(op.id):
+            self._record(statement)
 
     def record_large(self, large: LargeFile) -> None:
         """Write down a large file as it stands, without its parts; durable after the next commit."""
@@ -212,9 +225,18 @@ class Database:
         """Read which directories an earlier life removed: bucket and prefix."""
         return self._guard(lambda: self._db.execute("SELECT bucket_id, prefix FROM gone").fetchall())
 
-    def sync_first(self, spool: Spool) -> None:
-        """Have the spool file reach the disk before the statements recorded from now on do."""
-        self._syncs.append(spool)
+    def keep(self, draft: Draft) -> None:
+        """Have a draft's new bytes reach the disk before what is recorded from now on does, or with it."""
+        size = draft.extents.dirty_bytes
+        if self._bodies.has_room(size) and self._reserve.is_full and not draft.away_bytes:
+            try:
+                body = b"".join(draft.spool.read(start, end - start) for start, end in draft.extents.dirty)
+            except LocalStorageError:
+                pass  # it is told when the commit waits for the spool file
+            else:
+                self._record(self._bodies.save(draft.id, body))
+                return
+        self._syncs.append(draft.spool)
         self._recorded += 1
 
     async def commit(self, goal: int | None = None) -> None:
@@ -262,6 +284,9 @@ class Database:
             return
         if self._identify() != self._identity:  # SQLite would go on writing to what nobody finds again
             raise LocalStorageError(f"the journal {self.path} was removed or replaced while it was in use")
+        if not self._has_log:
+            self._has_log = True
+            _lay_out(self.path.with_name(f"{self.path.name}-wal"))
         while True:
             try:
                 self._guard(transaction)
@@ -277,11 +302,18 @@ class Database:
 
         Raises LocalStorageError, also for rows that no b2mount wrote.
         """
-        rows = self._guard(
-            lambda: self._db.execute(f"SELECT {COLUMNS} FROM ops ORDER BY ordering").fetchall()
-        )
+
+        def read() -> tuple[list[tuple[Any, ...]], list[tuple[Any, Any]]]:
+            self._db.execute(body_rows.FORGET_STRAYS)
+            rows = self._db.execute(f"SELECT {COLUMNS} FROM ops ORDER BY ordering").fetchall()
+            return rows, self._db.execute(body_rows.SELECT).fetchall()
+
+        rows, found = self._guard(read)
         try:
-            return ops_of(rows, spool_of)
+            bodies = body_rows.check(found)
+            for op_id, body in bodies.items():
+                self._bodies.note(op_id, len(body))
+            return ops_of(rows, spool_of, bodies)
         except (ValueError, KeyError, TypeError) as exc:
             raise self._damaged(exc) from exc
 
@@ -292,8 +324,29 @@ class Database:
         )
 
     def close(self) -> None:
-        """Close the file; what was recorded and not committed is lost."""
+        """Close the file; what was recorded and not committed is lost. Gives back what it does not need."""
+        with contextlib.suppress(sqlite3.Error):
+            (spare,) = self._db.execute("PRAGMA freelist_count").fetchone()
+            if spare > SPARE_PAGES:
+                self._db.execute("VACUUM")
         self._db.close()
+
+
+def _lay_out(log_of_writes: Path) -> None:
+    """Give SQLite's write-ahead log its size at once: zeros behind what is in it, where SQLite stops reading.
+
+    So a commit writes over what is there, and the disk need not note a new length each time: measured on
+    ext4, 0.05 instead of 0.56 ms.
+    """
+    with contextlib.suppress(OSError):  # a full disk, which `Reserve` is for
+        fd = os.open(log_of_writes, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(fd).st_size
+            if size < LOG_SIZE:
+                os.pwrite(fd, bytes(LOG_SIZE - size), size)
+                os.fdatasync(fd)
+        finally:
+            os.close(fd)
 
 
 def columns_of(db: sqlite3.Connection) -> set[str]:
@@ -301,8 +354,10 @@ def columns_of(db: sqlite3.Connection) -> set[str]:
     return {row[1] for row in db.execute("PRAGMA table_info(ops)")}
 
 
-def ops_of(rows: list[tuple[Any, ...]], spool_of: Callable[[int], Spool]) -> list[Op]:
-    """Make operations of rows of `COLUMNS`, drafts tied to their bases.
+def ops_of(
+    rows: list[tuple[Any, ...]], spool_of: Callable[[int], Spool], bodies: Mapping[int, bytes]
+) -> list[Op]:
+    """Make operations of rows of `COLUMNS`, drafts tied to their bases, spools filled from *bodies*.
 
     Raises ValueError, KeyError or TypeError for rows that no b2mount wrote.
     """
@@ -310,6 +365,8 @@ def ops_of(rows: list[tuple[Any, ...]], spool_of: Callable[[int], Spool]) -> lis
     for row in rows:
         if row[2] == Kind.PUT.value:
             drafts[row[0]] = draft = _draft(row, spool_of(row[0]))
+            if row[0] in bodies:
+                draft.spool.restore(draft.extents.dirty, bodies[row[0]])
             if draft.extents.dirty_bytes:
                 draft.spool.expect(draft.extents.dirty[-1][1])
     for row in rows:

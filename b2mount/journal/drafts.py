@@ -5,11 +5,12 @@ the sender, so later writes begin a new draft whose base is the frozen one. Know
 directory; knows neither the tree, nor the order in which drafts are sent.
 """
 
+import contextlib
 import ctypes
 import errno
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,18 @@ class Spool:
             self._lost = self.path.stat().st_size < size
         except OSError:
             self._lost = True
+
+    def restore(self, ranges: Iterable[tuple[int, int]], body: bytes) -> None:
+        """Write anew what an earlier life wrote to *ranges*, which follow each other in *body*.
+
+        Where the disk does not take it, what is there counts: `expect` tells.
+        """
+        with contextlib.suppress(LocalStorageError):
+            at = 0
+            for start, end in ranges:
+                self.write(start, memoryview(body)[at : at + end - start])
+                at += end - start
+        self.close()
 
     @property
     def is_lost(self) -> bool:

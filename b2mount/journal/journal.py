@@ -265,7 +265,7 @@ class Journal:
         self.queue.add(op)
         self._inherit(op, heirs)
         if draft.extents.dirty_bytes:
-            self.database.sync_first(draft.spool)
+            self.database.keep(draft)
         self.database.record(op)
         self.uploader.submit(op)
         return op

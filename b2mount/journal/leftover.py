@@ -10,13 +10,14 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from b2mount.core.errors import LocalStorageError
 from b2mount.core.extents import Origin
+from b2mount.journal import body_rows
 from b2mount.journal.database import COLUMNS, columns_of, ops_of
 from b2mount.journal.drafts import Draft, Spool, local_error, local_segments
 from b2mount.journal.label import Label, read_label
@@ -105,9 +106,9 @@ def look(directory: Path, *, held: bool = False) -> Leftover:
     """
     in_use, process = (False, None) if held else _user_of(directory)
     found = Leftover(directory, read_label(directory), in_use, process)
-    rows = _read_rows(found)
+    rows, bodies = _read_rows(found)
     found.errors = {row[_ID]: str(row[_ERROR]) for row in rows if row[_ERROR]}
-    found.ops = _readable(found, rows)
+    found.ops = _readable(found, rows, bodies)
     if not in_use:  # else they belong to files that are being written
         named = {str(op.draft.id) for op in found.ops if op.draft is not None}
         with contextlib.suppress(FileNotFoundError):
@@ -155,18 +156,47 @@ def hold(directory: Path) -> Iterator[None]:
 # --- the journal's rows -----------------------------------------------------------------------------------
 
 
-def _read_rows(found: Leftover) -> list[Row]:
-    """Read all rows that can be read; what is wrong goes to `damage`."""
+class _SavedSpool(Spool):
+    """A spool file that is only looked at; what the journal has of its bytes counts, whatever is on disk."""
+
+    __slots__ = ("_saved",)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._saved: list[tuple[int, bytes]] = []  # each with where it begins
+
+    def restore(self, ranges: Iterable[tuple[int, int]], body: bytes) -> None:
+        at = 0
+        for start, end in ranges:
+            self._saved.append((start, body[at : at + end - start]))
+            at += end - start
+
+    def expect(self, size: int) -> None:
+        if not self._saved:
+            super().expect(size)
+
+    def read(self, offset: int, size: int) -> bytes:
+        for start, data in self._saved:
+            if start <= offset and offset + size <= start + len(data):
+                return data[offset - start : offset - start + size]
+        return super().read(offset, size)
+
+    def has_hole(self, start: int, end: int) -> bool:
+        return not self._saved and super().has_hole(start, end)
+
+
+def _read_rows(found: Leftover) -> tuple[list[Row], dict[int, bytes]]:
+    """Read all rows and bodies that can be read; what is wrong goes to `damage`."""
     path = found.directory / JOURNAL
     if not path.exists():
-        return []
+        return [], {}
     try:
         with _opened(path, live=found.in_use) as db:
             _read_large(db, found)
-            return _salvage(db, found.damage)
+            return _salvage(db, found.damage), _salvage_bodies(db, found.damage)
     except (sqlite3.Error, OSError) as exc:
         found.damage.append(f"{JOURNAL}: {exc}")
-        return []
+        return [], {}
 
 
 @contextlib.contextmanager
@@ -224,12 +254,29 @@ def _salvage(db: sqlite3.Connection, damage: list[str]) -> list[Row]:
     return sorted(rows.values(), key=lambda row: (row[1], row[_ID]))
 
 
-def _readable(found: Leftover, rows: list[Row]) -> list[Op]:
+def _salvage_bodies(db: sqlite3.Connection, damage: list[str]) -> dict[int, bytes]:
+    """Read bodies from both ends until something cannot be read; for the rest the spool files count."""
+    bodies: dict[int, bytes] = {}
+    for direction in ("ASC", "DESC"):
+        try:
+            for op_id, body in db.execute(f"{body_rows.SELECT} ORDER BY id {direction}"):
+                bodies |= body_rows.check([(op_id, body)])
+        except (sqlite3.Error, ValueError) as exc:
+            if "no such table" in str(exc):  # a journal of before there was such a table
+                break
+            if not damage:
+                damage.append(f"{JOURNAL}: {exc}; the content of some changes may be missing here")
+        else:
+            break
+    return bodies
+
+
+def _readable(found: Leftover, rows: list[Row], bodies: Mapping[int, bytes]) -> list[Op]:
     """Make operations of the rows that make sense; tell of the others."""
     spool = found.directory / SPOOL
 
     def make(some: list[Row]) -> list[Op]:
-        return ops_of(some, lambda draft_id: Spool(spool / str(draft_id)))
+        return ops_of(some, lambda draft_id: _SavedSpool(spool / str(draft_id)), bodies)
 
     good = []
     for row in rows:

@@ -20,9 +20,14 @@ class Reserve:
         self._path = path
         self._size = 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the disk had all that is to be held."""
+        return self._size == SIZE
+
     def fill(self) -> None:
         """Hold `SIZE` bytes again, if the disk has them; else what is held already."""
-        if self._size == SIZE:
+        if self.is_full:
             return
         with contextlib.suppress(OSError):
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -13,6 +13,7 @@ import trio.testing
 
 from b2mount.core.errors import LocalStorageError, NotPermitted
 from b2mount.journal import uploader
+from b2mount.journal.body_rows import LARGEST
 from b2mount.journal.drafts import Spool
 from b2mount.journal.ops import State
 from b2mount.store.memory import MemoryStore
@@ -302,7 +303,7 @@ async def test_rows_that_nobody_wrote_are_refused_with_a_sentence(tmp_path: Path
 async def test_a_lost_or_cut_spool_file_is_never_sent_as_zeros(tmp_path: Path, keep: int | None) -> None:
     store, bucket_id = memory()
     async with living(tmp_path, store, bucket_id, running=False) as life:
-        op = life.put("a", b"0123456789")
+        op = life.put("a", bytes(LARGEST) + b"0123456789")
         other = life.put("b", b"fine")
         await life.journal.commit()
     path = tmp_path / "spool" / str(op.id)
