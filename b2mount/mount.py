@@ -60,6 +60,7 @@ from b2mount.mount_world import (
 )
 from b2mount.store.budget import Budget
 from b2mount.store.connect import MountStore, open_store
+from b2mount.store.early import EarlyAuthorization
 
 log = logging.getLogger("b2mount.mount")
 
@@ -81,8 +82,9 @@ def run(
     log_level: str,
     on_ready: Callable[[], None] | None = None,
     find_credentials: FindCredentials | None = None,
+    early: EarlyAuthorization | None = None,
 ) -> int:
-    """Mount and serve until unmounted or told to end; return the exit status.
+    """Mount and serve until unmounted or told to end; return the exit status. *early* authorizes already.
 
     *find_credentials* reads the credentials anew, for `b2mount reload`. Raises B2MountError where the mount
     cannot begin: credentials, scope, state directory.
@@ -90,7 +92,7 @@ def run(
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format=_log_format(options.mountpoint))
     _raise_file_limit()
     try:
-        return trio.run(functools.partial(_main, options, credentials, on_ready, find_credentials))
+        return trio.run(functools.partial(_main, options, credentials, on_ready, find_credentials, early))
     except BaseExceptionGroup as group:  # of the nurseries that a mount lives in
         raise _one_error(group) from None
 
@@ -134,6 +136,7 @@ async def _main(
     credentials: Credentials,
     on_ready: Callable[[], None] | None,
     find_credentials: FindCredentials | None,
+    early: EarlyAuthorization | None,
 ) -> int:
     store = open_store(
         credentials,
@@ -142,6 +145,7 @@ async def _main(
         io_timeout=options.io_timeout,
         uploads=options.uploads,
         downloads=options.downloads,
+        early=early,
     )
     exits = contextlib.ExitStack()
     try:

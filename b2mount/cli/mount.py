@@ -245,8 +245,19 @@ def _serve(
     log_level: str,
     on_ready: Callable[[], None],
 ) -> int:
-    """Serve the mount until it ends. The import is late: it is slow, and the daemon must fork before it."""
+    """Serve the mount until it ends. The import is late: it is slow, and the daemon must fork before it.
+
+    B2 is asked what the key may do meanwhile: in a thread, so it too must come after the fork.
+    """
     gc.disable()  # there is no garbage among what is imported: `run` enables it again
+    from b2mount.store.early import EarlyAuthorization
+
+    early = EarlyAuthorization(
+        credentials,
+        endpoint=options.endpoint,
+        ca_file=None if options.ca_file is None else str(options.ca_file),
+        io_timeout=options.io_timeout,
+    )
     try:
         from b2mount.mount import run
     except ImportError as error:
@@ -255,7 +266,12 @@ def _serve(
         raise Failure(f"FUSE cannot be used: {error}", INSTALL_HINT) from None
     try:
         return run(
-            options, credentials, log_level=log_level, on_ready=on_ready, find_credentials=find_credentials
+            options,
+            credentials,
+            log_level=log_level,
+            on_ready=on_ready,
+            find_credentials=find_credentials,
+            early=early,
         )
     except (KeyRejected, KeyExpired, KeyRevoked) as error:
         raise explain_refusal(error, credentials, options.endpoint) from None

@@ -26,8 +26,9 @@ from b2mount.core.replies import Fault
 from b2mount.store import rows
 from b2mount.store.authorization import Access
 from b2mount.store.bodies import prepared
-from b2mount.store.caller import Caller, CallerOptions, KeyPair, code_behind
+from b2mount.store.caller import Caller, CallerOptions, code_behind
 from b2mount.store.counting import Counters
+from b2mount.store.early import KeyPair
 from b2mount.store.keys import Keys
 from b2mount.store.ranges import check_range
 from b2mount.store.store import (

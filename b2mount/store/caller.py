@@ -8,38 +8,29 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import trio
 
-from b2mount import __version__
 from b2mount.core.errors import B2MountError, InvalidArgument, LocalStorageError, RefusedByB2
 from b2mount.core.grant import Capability, Grant, parse_authorize_reply
 from b2mount.core.replies import CallFailed, Fault, Reply, Verdict, failure_behind
 from b2mount.store.authorization import Access, AccessKeeper
 from b2mount.store.counting import Counters
 from b2mount.store.deadline import seconds_left
+from b2mount.store.early import CALL as AUTHORIZE
+from b2mount.store.early import EarlyAuthorization, KeyPair, Told, ask, make_wire, realm_of
 from b2mount.store.store import Progress
 from b2mount.store.transport import Transport
 from b2mount.store.upload_urls import UploadUrl, UploadUrls, leaves_url_good
-from b2mount.store.wire import BadHeader, Limits, Wire
+from b2mount.store.wire import BadHeader, Limits
 
 log = logging.getLogger("b2mount.store")
 
-PRODUCTION = "https://api.backblazeb2.com"
 COPY_SECONDS = 1200.0  # b2sdk's limit for a copy inside B2, which may take minutes for 5 GB
 SKEW_SECONDS = 600.0  # b2sdk's limit for a clock that is wrong
 DATE_SLACK = 1.0  # seconds; many servers look at the clock once a second for the Date that they write
 T = TypeVar("T")
-
-
-class KeyPair(Protocol):
-    """Credentials, as core/credentials.py holds them."""
-
-    @property
-    def key_id(self) -> str: ...
-    @property
-    def key(self) -> str: ...
 
 
 def _unheeded(_: int) -> None:
@@ -58,6 +49,7 @@ class CallerOptions(TypedDict, total=False):
     environment: Mapping[str, str]  # for proxies and authorities
     clock: Callable[[], float]  # seconds since the epoch
     copy_seconds: float  # how long a copy inside B2 may take
+    early: EarlyAuthorization | None  # of the same key, and with what else was chosen here
 
 
 class Caller:
@@ -77,14 +69,16 @@ class Caller:
         environment: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.time,
         copy_seconds: float = COPY_SECONDS,
+        early: EarlyAuthorization | None = None,
     ) -> None:
         self._raw_api = raw_api
         self._credentials = credentials
-        self._realm = (endpoint or PRODUCTION).rstrip("/")
+        self._realm = realm_of(endpoint)
         self._clock = clock
         self._copy_seconds = copy_seconds
-        self.counters = counters or Counters()
-        self._wire = Wire(user_agent=f"b2mount/{__version__}", environment=environment, ca_file=ca_file)
+        self._early = early
+        self.counters = early.counters if early is not None else counters or Counters()
+        self._wire = early.wire if early is not None else make_wire(environment, ca_file)
         self._keeper = AccessKeeper(self._authorize_once, now_ms=self.server_ms)
         self.urls = UploadUrls()
         self._upload_slots = trio.CapacityLimiter(uploads)
@@ -129,15 +123,19 @@ class Caller:
         return access.grant
 
     async def _authorize_once(self) -> Access:
-        return await self._authorize_with(self._credentials)
+        early, self._early = self._early, None
+        return await self._authorize_with(self._credentials, early)
 
-    async def _authorize_with(self, credentials: KeyPair) -> Access:
-        def work(raw: Any, transport: Transport) -> Access:
-            asked = self._clock()
-            try:
-                reply = raw.authorize_account(self._realm, credentials.key_id, credentials.key)
-            finally:
-                self._note_skew(transport.server_seconds, asked)
+    async def _authorize_with(self, credentials: KeyPair, early: EarlyAuthorization | None = None) -> Access:
+        def work(_: Any, transport: Transport) -> Access:
+            if early is not None:
+                told = early.wait(seconds_left())
+            else:
+                told = ask(transport, self._realm, credentials, self._clock)
+            self._note_skew(told)
+            if isinstance(told.outcome, Exception):
+                raise told.outcome
+            reply = told.outcome
             try:
                 storage = reply["apiInfo"]["storageApi"]
                 return Access(
@@ -150,19 +148,18 @@ class Caller:
                 raise RefusedByB2(f"{self._realm} does not answer as B2 does: {exc}") from None
 
         try:
-            return await self.thread("b2_authorize_account", "", work, abandon=True)
+            return await self.thread(AUTHORIZE, "", work, abandon=True)
         except B2MountError as exc:
             if abs(self.skew_seconds) <= SKEW_SECONDS:
                 raise
             minutes = f"{-self.skew_seconds / 60:+.0f} minutes"
             raise type(exc)(f"{exc}; this machine's clock is off by {minutes}") from exc.__cause__
 
-    def _note_skew(self, server_seconds: float | None, asked: float) -> None:
-        """Take the skew from a reply: its Date, cut to the second, lies between the request and now."""
-        if server_seconds is None:
+    def _note_skew(self, told: Told) -> None:
+        """Take the skew from a reply: its Date, cut to the second, lies between request and answer."""
+        if told.server_seconds is None:
             return
-        now = self._clock()
-        least, most = server_seconds - now, server_seconds + 1 - asked
+        least, most = told.server_seconds - told.answered, told.server_seconds + 1 - told.asked
         is_right = least - DATE_SLACK <= 0 <= most + DATE_SLACK
         before, self.skew_seconds = self.skew_seconds, 0.0 if is_right else (least + most) / 2
         if abs(before) <= SKEW_SECONDS < abs(self.skew_seconds):

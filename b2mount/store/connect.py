@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from b2mount.core.errors import B2MountError
 from b2mount.core.grant import Grant
-from b2mount.store.caller import KeyPair
+from b2mount.store.early import EarlyAuthorization, KeyPair
 from b2mount.store.keys import Keys
 from b2mount.store.retry import RetryingStore
 
@@ -63,8 +63,12 @@ def open_store(
     io_timeout: float = 60.0,
     uploads: int = 32,
     downloads: int = 40,
+    early: EarlyAuthorization | None = None,
 ) -> MountStore:
-    """Return a store for *credentials*; nothing is sent before its first call. Needs a running trio loop."""
+    """Return a store for *credentials*; nothing is sent before its first call. Needs a running trio loop.
+
+    *early* is that first call where it is on its way already, made of the same key, endpoint and authorities.
+    """
     from b2mount.store.b2 import B2Store
 
     inner = B2Store(
@@ -73,5 +77,6 @@ def open_store(
         ca_file=None if ca_file is None else str(ca_file),
         uploads=uploads,
         downloads=downloads,
+        early=early,
     )
     return MountStore(inner, io_timeout=io_timeout)

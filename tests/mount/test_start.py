@@ -40,3 +40,37 @@ def test_a_plain_mount_imports_nothing_that_only_verbs_and_options_need(
     imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
     assert imported >= AT_START
     assert imported & NOT_AT_START == set()
+
+
+# Where pyfuse3 is to be imported, waits for an authorize call to reach the server; gives up after a minute.
+# Not as a finder of modules: those hold the lock that imports in other threads need.
+WAITS_FOR_THE_CALL = """
+import builtins, http.client, json, os, sys, time
+imported = builtins.__import__
+def calls():
+    connection = http.client.HTTPConnection(os.environ["TEST_SERVER"], timeout=60)
+    connection.request("GET", "/_control/counters")
+    return json.loads(connection.getresponse().read())["calls"].get("b2_authorize_account", 0)
+def waiting(name, *rest, **more):
+    deadline = time.monotonic() + 60
+    while name == "pyfuse3" and calls() <= BEFORE:
+        assert time.monotonic() < deadline, "nothing was asked before pyfuse3 was imported"
+        time.sleep(0.02)
+    return imported(name, *rest, **more)
+builtins.__import__ = waiting
+from b2mount.cli.main import main
+sys.exit(main())
+"""
+
+
+def test_the_key_is_asked_about_while_the_rest_is_imported(
+    emulator: Emulator, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = emulator.create_key(ALL, [bucket])
+    before = emulator.counters()["calls"].get("b2_authorize_account", 0)
+    monkeypatch.setenv("TEST_SERVER", emulator.url.removeprefix("http://"))
+    program = (sys.executable, "-c", WAITS_FOR_THE_CALL.replace("BEFORE", str(before)))
+    with Mount(emulator, tmp_path, key, source=bucket, program=program) as mount:
+        (mount.path / "file").write_text("as usual")
+        mount.flush()
+    assert emulator.counters()["calls"]["b2_authorize_account"] == before + 1
