@@ -54,12 +54,16 @@ class Commits:
 
         Nothing happens for a file that no name leads to any more. Raises OutOfSpace, LocalStorageError.
         """
-        if node.working is None or node.gone:
+        if node.gone or (node.working is None and not node.is_locked and self._is_safe(node)):
             return
         world = self._world
-        async with node.lock:
+        async with node.lock:  # who comes while another commits what it wrote, too, waits for that
             draft = node.working
-            if draft is None or node.gone:
+            if node.gone:
+                return
+            if draft is None:
+                if not self._is_safe(node):  # the commit before could not be written down
+                    await world.journal.commit()
                 return
             _freeze(node, draft)
             try:
@@ -74,6 +78,11 @@ class Commits:
             world.journal.put(node.bucket_id, node.name, draft, over=over)
             world.overlay.set(node.bucket_id, node.name, draft)
             await world.journal.commit()
+
+    def _is_safe(self, node: FileNode) -> bool:
+        """Say whether what a file was promised to hold survives a crash."""
+        op = self.pending_op(node)
+        return op is None or self._world.journal.database.is_durable(op)
 
     def renew(self, node: FileNode) -> None:
         """Promise what a file holds as a version of its own; what is written next goes over that.

@@ -76,6 +76,11 @@ class FileNode(Node):
         return self._lock
 
     @property
+    def is_locked(self) -> bool:
+        """Whether the lock is held, or somebody waits for it."""
+        return self._lock is not None and self._lock.locked()
+
+    @property
     def content(self) -> Content | None:
         """What was committed last: stored, or on its way; None: nothing yet."""
         if self._rows is not None:

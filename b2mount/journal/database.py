@@ -152,6 +152,11 @@ class Database:
     def record(self, op: Op) -> None:
         """Write down the operation as it stands; durable after the next commit."""
         self._record((_UPSERT, _row(op)))
+        op.recorded = self._recorded
+
+    def is_durable(self, op: Op) -> bool:
+        """Say whether the operation is on disk as it was recorded last."""
+        return self._durable >= op.recorded
 
     def mark_begun(self, op: Op) -> None:
         """Write down that an attempt at a recorded operation begins; durable after `commit(op.mark)`."""

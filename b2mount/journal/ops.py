@@ -51,6 +51,7 @@ class Op:
         "order",
         "over",
         "promised_ms",
+        "recorded",
         "recovered",
         "refused",
         "sent_before",
@@ -78,6 +79,7 @@ class Op:
         self.promised_ms = 0  # when it was promised: milliseconds since the epoch, local clock
         self.refused = False  # given up: B2 will not do it, and it was undone here
         self.sent_before = False  # an attempt began in an earlier life: B2 may have it already
+        self.recorded = 0  # the statement that wrote it down last
         self.mark = 0  # the statement that says in the journal that an attempt begins; 0: none yet
         self.successor: Op | None = None  # what took its place
         self.finished = trio.Event()  # DONE or DROPPED

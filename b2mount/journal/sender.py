@@ -152,14 +152,7 @@ class Sender:
             return await self._assemble(op, draft, base, draft.large)
         if draft.only_metadata and base is not None and 0 < base.size <= self._limits.maximum_single:
             return await self._copy(op, draft, base, 0, None)
-        segments = list(draft.extents.segments(0, draft.size))
-        grant = self._store.grant
-        plan = plan_parts(
-            segments,
-            base_size=base.size if base is not None else 0,
-            may_read_base=grant.has(Capability.READ_FILES),
-            limits=self._limits,
-        )
+        plan = self._plan(draft, base)
         if isinstance(plan, UploadWhole):
             return await self._store.upload(
                 op.bucket_id,
@@ -173,6 +166,14 @@ class Sender:
             return await self._copy(op, draft, base, plan.start, plan.end)
         info = await self._info_of_large(op, draft, base)
         return await self._assemble(op, draft, base, self._planned(op, draft, plan, base, info))
+
+    def _plan(self, draft: Draft, base: FileVersion | None) -> UploadWhole | CopyWhole | Assemble:
+        return plan_parts(
+            list(draft.extents.segments(0, draft.size)),
+            base_size=base.size if base is not None else 0,
+            may_read_base=self._store.grant.has(Capability.READ_FILES),
+            limits=self._limits,
+        )
 
     # --- large files -------------------------------------------------------------------------------------
 
@@ -301,8 +302,8 @@ class Sender:
             return None
         if draft.only_metadata and base is not None:
             sha1 = base.sha1
-        elif draft.extents.needs_base:
-            return None  # made again, for want of a checksum to compare
+        elif draft.extents.needs_base and not isinstance(self._plan(draft, base), UploadWhole):
+            return None  # made again inside B2, for want of a checksum to compare
         else:
             body = await self.body(draft, base, 0, draft.size)
             sha1 = await trio.to_thread.run_sync(sha1_of, body)

@@ -8,9 +8,11 @@ import pytest
 import trio
 import trio.testing
 
+from b2mount.core.errors import LocalStorageError
 from b2mount.fs.filesystem import Wanted
+from b2mount.journal.database import Database
 from b2mount.journal.drafts import Spool
-from tests.fs.worlds import ROOT, little
+from tests.fs.worlds import ME, ROOT, little
 from tests.journal.lives import memory, shown
 
 
@@ -78,3 +80,62 @@ async def test_a_mode_set_while_a_commit_is_at_work_is_kept(
         assert await mount.read("a") == b"FIRST version"
     async with little(tmp_path, store) as mount:
         assert (await mount.fs.lookup(ROOT, b"a")).mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("how", ["flush", "fsync"])
+async def test_who_syncs_or_closes_while_another_commits_the_same_file_waits_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    store, bucket_id = memory()
+    go_on = threading.Event()
+    copy = Spool.copy_range_from
+    done: list[dict[str, bytes]] = []
+
+    def slowly(self: Spool, other: Spool, start: int, end: int) -> None:
+        assert go_on.wait(60)
+        copy(self, other, start, end)
+
+    async with little(tmp_path, store) as mount:
+        ino = await mount.create("a", b"first version")
+        one, two = (mount.fs.open(ino, os.O_WRONLY) for _ in range(2))
+        mount.fs.files.write(one, 0, b"FIRST")
+        mount.fs.files.write(two, 6, b"VERSION")
+        monkeypatch.setattr(Spool, "copy_range_from", slowly)
+
+        async def finish() -> None:
+            await (mount.fs.files.fsync(two) if how == "fsync" else mount.fs.files.flush(two))
+            assert mount.journal.database.is_durable(next(iter(mount.journal.queue.ops.values()), op))
+            done.append(shown(store.account, bucket_id))
+
+        (op,) = mount.journal.queue.ops.values()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mount.fs.files.flush, one)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            nursery.start_soon(finish)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert done == []
+            go_on.set()
+        assert done == [{"a": b"FIRST VERSION"} if how == "fsync" else {}]
+        for handle in (one, two):
+            await mount.fs.files.release(handle)
+
+
+async def test_a_close_after_one_that_could_not_be_written_down_tries_again_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _bucket_id = memory()
+    async with little(tmp_path, store) as mount:
+        handle, _ = await mount.fs.create(ROOT, b"a", 0o644, os.O_RDWR | os.O_CREAT, ME)
+        mount.fs.files.write(handle, 0, b"written")
+
+        def refuse(_self: Database, _batch: object, _syncs: object) -> None:
+            raise LocalStorageError("the disk is broken")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Database, "_write", refuse)
+            for _ in range(2):
+                with pytest.raises(LocalStorageError):
+                    await mount.fs.files.flush(handle)
+        await mount.fs.files.release(handle)
+    async with little(tmp_path, store) as mount:
+        assert await mount.read("a") == b"written"

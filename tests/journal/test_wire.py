@@ -48,12 +48,18 @@ async def test_a_lost_reply_makes_no_second_version(
     assert [row["action"] for row in emulator.list_versions(bucket)] == ["hide", "upload"]
 
 
+@pytest.mark.parametrize("begins_with", [b"", b"stored: "], ids=["new", "changed"])
 async def test_a_kill_after_the_upload_makes_no_second_version(
-    tmp_path: Path, emulator: Emulator, bucket: str, store: RetryingStore
+    tmp_path: Path, emulator: Emulator, bucket: str, store: RetryingStore, begins_with: bytes
 ) -> None:
     bucket_id = await bucket_id_of(store, bucket)
+    base = None
+    if begins_with:
+        emulator.upload(bucket, "a", begins_with)
+        (base,) = (await store.list_names(bucket_id, "a")).rows
+    before = len(emulator.list_versions(bucket))
     async with living(tmp_path, store, bucket_id, running=False) as life:
-        op = life.put("a", b"content")
+        op = life.journal.put(bucket_id, "a", life.draft(b"content", base, at=len(begins_with)))
         op.sent_before = True  # the attempt had begun ...
         life.journal.database.record(op)
         await life.journal.commit()
@@ -64,8 +70,8 @@ async def test_a_kill_after_the_upload_makes_no_second_version(
     async with living(tmp_path, store, bucket_id) as life:
         assert [left.name for left in life.left] == ["a"]
         assert await life.flush() == []
-    assert emulator.download(bucket, "a") == b"content"
-    assert len(emulator.list_versions(bucket)) == 1
+    assert emulator.download(bucket, "a") == begins_with + b"content"
+    assert len(emulator.list_versions(bucket)) == before + 1
 
 
 async def test_hundreds_of_small_changes_arrive_in_any_order_but_their_own(

@@ -5,7 +5,9 @@ then show each change that had returned, the one under way wholly or not at all,
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from tests.support.mount import MountFailed
 pytestmark = pytest.mark.fuse
 
 DEAD = ("ENOTCONN", "ECONNABORTED")
+DEATH = 9  # the exit status of dying/sitecustomize.py
 
 SCRIPT: tuple[Step, ...] = (
     ("mkdir", "d"),
@@ -56,32 +59,46 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         yield emulator
 
 
+@dataclass(frozen=True, slots=True)
+class Deaths:
+    """At which of its steps a mount dies, and at which the next one does, which takes up what it left."""
+
+    first: int
+    second: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.second}"
+
+
 def survives(
-    server: Emulator, base: Path, variant: Variant, die_at: int, monkeypatch: pytest.MonkeyPatch
+    server: Emulator, base: Path, variant: Variant, deaths: Deaths, monkeypatch: pytest.MonkeyPatch
 ) -> bool:
-    """Run the script on a mount that dies at step *die_at*, recover and check; say whether it died at all."""
+    """Run the script on a mount that dies as *deaths* say, recover and check; say whether it died at all."""
     base.mkdir()
     driver = new_driver(server, base, variant)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "dying"))
-    monkeypatch.setenv("DIE_AT", str(die_at))
     try:
+        monkeypatch.setenv("DIE_AT", str(deaths.first))
         driver.mount.start()
         states = _run_until_death(driver)
-        assert driver.mount.process is not None
-        died = driver.mount.process.poll() is not None
-        monkeypatch.delenv("DIE_AT")
+        died = driver.mount.stop() == DEATH  # at once, or while it sends what is left
         driver.mount.kill()
         driver.real.close_all()
         driver.model.close_all()
+        if deaths.second is not None:
+            monkeypatch.setenv("DIE_AT", str(deaths.second))
+            _die_again(driver)
+        monkeypatch.delenv("DIE_AT")
         driver.mount.start()
         found = snapshot(driver.real.root)
-        assert found in states, f"died at step {die_at}: {_differences(found, states)}"
+        assert found in states, f"died at step {deaths}: {_differences(found, states)}"
         if found != snapshot(driver.model.root):
             driver.event_flush_only()
         else:
             driver.event_remount_empty()
         assert driver.mount.stop() == 0, driver.mount.log()
         driver.demand_nothing_left()
+        demand_no_doubles(driver)
         assert "Traceback" not in driver.mount.log(), driver.mount.log()
         return died
     finally:
@@ -102,6 +119,28 @@ def _run_until_death(driver: Driver) -> list[dict[str, tuple[object, ...]]]:
     return [snapshot(driver.model.root)]
 
 
+def _die_again(driver: Driver) -> None:
+    """Have a mount take up what is left, and die before it has sent all, if it comes to its step."""
+    try:
+        driver.mount.start()
+    except MountFailed:
+        assert driver.mount.process is not None
+        assert driver.mount.process.returncode == DEATH, driver.mount.log()
+        driver.mount.kill()  # the mount point that it may have left
+    else:
+        assert driver.mount.stop() in (0, DEATH), driver.mount.log()
+
+
+def demand_no_doubles(driver: Driver) -> None:
+    """Demand that nobody sent the same change twice: each has a time of its own, to the nanosecond."""
+    made = Counter(
+        (row["fileName"], row["contentLength"], str(sorted(row["fileInfo"].items())))
+        for row in driver.emulator.list_versions(driver.bucket, driver.prefix)
+        if row["action"] == "upload" and not row["fileName"].endswith("/.bzEmpty")
+    )
+    assert [one for one, times in made.items() if times > 1] == []
+
+
 def _differences(found: dict[str, tuple[object, ...]], states: list[dict[str, tuple[object, ...]]]) -> str:
     return "\n".join(
         f"{name}: {str(found.get(name))[:200]} instead of {[str(state.get(name))[:200] for state in states]}"
@@ -110,33 +149,44 @@ def _differences(found: dict[str, tuple[object, ...]], states: list[dict[str, tu
     )
 
 
-def try_all(server: Emulator, base: Path, variant: Variant, steps: range) -> None:
-    """Let the mount die at each of *steps*, until it lives through the script."""
-    for die_at in steps:
+def try_all(server: Emulator, base: Path, variant: Variant, steps: range, *, again: bool) -> int:
+    """Let the mount die at each of *steps*, until it lives through the script; return how often it died.
+
+    With *again*, the mount that takes up what is left dies as well, at one of its first steps, another each
+    time.
+    """
+    for times, die_at in enumerate(steps):
+        deaths = Deaths(die_at, 1 + times % AGAIN if again else None)
         with pytest.MonkeyPatch.context() as monkeypatch:
             try:
-                if not survives(server, base / str(die_at), variant, die_at, monkeypatch):
-                    return
+                if not survives(server, base / str(die_at), variant, deaths, monkeypatch):
+                    return times
             except MountFailed as exc:
-                raise AssertionError(f"died at step {die_at}, and no mount since: {exc}") from exc
+                raise AssertionError(f"died at step {deaths}, and no mount since: {exc}") from exc
+    return len(steps)
 
 
 QUICK = ("--settle", "0")
 HARD = ("--settle", "0.05", "--hard-delete")
 STREAMING = ("--settle", "0", "--spool-size", "300K")  # less than the files: parts go while they are written
+AGAIN = 13  # steps of a mount that takes up what is left; a prime, so that each meets each
 
 
-@pytest.mark.parametrize(("first", "options"), [(3, QUICK), (8, HARD), (12, STREAMING)])
+@pytest.mark.parametrize(
+    ("first", "options", "again"), [(3, QUICK, False), (8, HARD, True), (12, STREAMING, True)]
+)
 def test_a_mount_that_dies_at_some_steps_loses_nothing(
-    server: Emulator, tmp_path: Path, first: int, options: tuple[str, ...]
+    server: Emulator, tmp_path: Path, first: int, options: tuple[str, ...], again: bool
 ) -> None:
-    try_all(server, tmp_path, Variant("t/", options), range(first, 1000, 29))
+    assert try_all(server, tmp_path, Variant("t/", options), range(first, 1000, 29), again=again) >= 1
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
+@pytest.mark.parametrize("again", [False, True], ids=["", "again"])
 @pytest.mark.parametrize("options", [QUICK, HARD, (), STREAMING])
 def test_a_mount_that_dies_at_any_step_loses_nothing(
-    server: Emulator, tmp_path: Path, options: tuple[str, ...]
+    server: Emulator, tmp_path: Path, options: tuple[str, ...], again: bool
 ) -> None:
-    try_all(server, tmp_path, Variant("t/", options), range(1, int(os.environ.get("CRASH_STEPS", "1000"))))
+    steps = range(int(os.environ.get("CRASH_FIRST", "1")), int(os.environ.get("CRASH_STEPS", "1000")))
+    assert try_all(server, tmp_path, Variant("t/", options), steps, again=again) >= 20
