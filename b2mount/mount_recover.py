@@ -96,7 +96,7 @@ async def _send_all(
     conflicts = Conflicts(
         store, store.grant.prefix, server_ms=functools.partial(server_ms, store), database=journal.database
     )
-    sender.made = conflicts.made
+    sender.made, sender.hid = conflicts.made, conflicts.hid
     journal.start(
         sender.send,
         settle=0,

@@ -360,7 +360,8 @@ def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
             and bucket_id not in world.lock_buckets
         ),
     )
-    sender.made = mounted.conflicts.made
+    sender.made, sender.hid = mounted.conflicts.made, mounted.conflicts.hid
+    sender.is_own = mounted.conflicts.is_own
     left = mounted.journal.start(
         sender.send,
         settle=options.settle,

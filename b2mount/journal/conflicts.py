@@ -1,8 +1,9 @@
-"""Find the lost updates: files overwritten here that somebody else had changed since we knew them.
+"""Find the lost updates: files overwritten or removed here that somebody else had changed since we knew them.
 
-B2 has no conditional upload; both versions are kept, and nobody is told. So some seconds after an upload over
-a file that was there before, the versions of its name are listed: right under ours must lie the version that
-we knew. One list call (class C) covers what was overwritten in a directory meanwhile, up to 1,000 versions.
+B2 has no conditional upload, nor hide; all versions are kept, and nobody is told. So some seconds after an
+upload over a file that was there before, or its removal, the versions of its name are listed: right under
+ours must lie the version that we knew. One list call (class C) covers what was changed in a directory
+meanwhile, up to 1,000 versions, and in further ones where they lie close together (`rm -r` of a tree).
 New names are looked at only where what is found is to be kept under a name of its own: they would cost a call
 each. What waits to be looked at is in the journal, so that a crash hides nothing. Knows the store.
 """
@@ -10,6 +11,7 @@ each. What waits to be looked at is in the journal, so that a crash hides nothin
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,10 +21,11 @@ from b2mount.core.errors import B2MountError
 from b2mount.core.grant import Capability
 from b2mount.core.names import PLACEHOLDER
 from b2mount.core.scope import list_prefix
+from b2mount.core.words import show_count
 from b2mount.journal.database import Database
 from b2mount.journal.lost_updates import Finding, Step, has_same_content, judge
 from b2mount.journal.ops import Kind, Op
-from b2mount.store.store import FileVersion, Store
+from b2mount.store.store import FileVersion, Page, Store
 
 log = logging.getLogger("b2mount.conflicts")
 
@@ -37,6 +40,22 @@ PAGE = 1000  # rows; one class C transaction
 # Takes a bucket and the version that a name shows no more; queues a copy of it beside, and returns its name
 # once that survives a crash. Raises B2MountError where it cannot be made.
 Keep = Callable[[str, FileVersion], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """What one call lists of the versions in a bucket."""
+
+    bucket_id: str
+    prefix: str
+    delimiter: str
+
+    def covers(self, key: tuple[str, str]) -> bool:
+        """Say whether the versions of a name are among what is listed."""
+        bucket_id, name = key
+        if bucket_id != self.bucket_id or not name.startswith(self.prefix):
+            return False
+        return not self.delimiter or self.delimiter not in name[self.prefix.rfind("/") + 1 :]
 
 
 class Conflicts:
@@ -65,6 +84,7 @@ class Conflicts:
         self._rest = rest
         self._own: OrderedDict[str, bool] = OrderedDict()  # whether it is interim
         self._steps: OrderedDict[tuple[str, str], list[Step]] = OrderedDict()
+        self._let_go = 0  # names, since the last look
         self._wake = trio.Event()
         self.count = 0
         self._found: deque[dict[str, Any]] = deque(maxlen=FOUND_KEPT)
@@ -99,7 +119,21 @@ class Conflicts:
         if op.kind is not Kind.PUT or version is None:
             return
         self._note(version, interim=False)
-        if op.over is None or (not op.over and self._keep is None) or op.name.endswith(PLACEHOLDER):
+        if op.over or self._keep is not None:
+            self._take(op, version)
+
+    def hid(self, op: Op, marker: FileVersion) -> None:
+        """Take note of a removal, which left a hide marker; durable with the next commit of the journal."""
+        if op.over:
+            self._take(op, marker)
+
+    def is_own(self, file_id: str) -> bool:
+        """Say whether a version was made here, as far as is remembered."""
+        return file_id in self._own
+
+    def _take(self, op: Op, version: FileVersion) -> None:
+        """Have what *op* made looked at, where it is known what was there before."""
+        if op.over is None or op.name.endswith((PLACEHOLDER, "/")):
             return
         if not self._store.grant.has(Capability.LIST_FILES):
             return
@@ -112,10 +146,10 @@ class Conflicts:
         """Have a step looked at in the next round."""
         self._steps.setdefault((bucket_id, step.ours.name), []).append(step)
         if len(self._steps) > NAMES_KEPT:
-            (_, name), steps = self._steps.popitem(last=False)
+            _, steps = self._steps.popitem(last=False)
             for dropped in steps:
                 self._forget(dropped)
-            log.warning("%s: not looked at for changes by others: too many files were overwritten", name)
+            self._let_go += 1
         self._wake.set()
 
     def _forget(self, step: Step) -> None:
@@ -149,27 +183,41 @@ class Conflicts:
 
     async def look(self) -> None:
         """Look at all that waits now. Raises B2MountError; what is not looked at then stays."""
-        waiting = sorted(self._steps)
+        if self._let_go:
+            words = "%s: too many to be looked at for changes by others"
+            log.warning(words, show_count(self._let_go, "overwritten or removed file"))
+            self._let_go = 0
+        waiting, deep = sorted(self._steps), True
         while waiting:
-            bucket_id, first = waiting[0]
-            directory = first[: first.rfind("/") + 1]
-            alone = len(waiting) == 1 or waiting[1][0] != bucket_id or not waiting[1][1].startswith(directory)
-            prefix = first if alone else list_prefix(directory, self._limit)
+            first = waiting[0]
             known = {key: len(steps) for key, steps in self._steps.items()}  # later ones want a later look
-            page = await self._store.list_versions(bucket_id, prefix, start=first, delimiter="/", limit=PAGE)
+            reach = self._reach(waiting, deep=deep)
+            page = await self._store.list_versions(
+                first[0], reach.prefix, start=first[1], delimiter=reach.delimiter, limit=PAGE
+            )
             rows: dict[str, list[FileVersion]] = {}
             for row in page.rows:
                 rows.setdefault(row.name, []).append(row)
-            left = []
-            for key in waiting:
-                name = key[1]
-                told = page.next_name is None or name < page.next_name
-                inside = key[0] == bucket_id and name.startswith(prefix) and "/" not in name[len(directory) :]
-                if key == waiting[0] or (inside and told):
-                    await self._judge_all(key, rows.get(name, []), known.get(key, 0))
-                else:
-                    left.append(key)
-            waiting = left
+            told = [key for key in waiting if key == first or (reach.covers(key) and _is_told(page, key[1]))]
+            for key in told:
+                await self._judge_all(key, rows.get(key[1], []), known.get(key, 0))
+            # what lies far apart is found sooner a directory at a time
+            deep = deep and (reach.delimiter != "" or len({_directory(key) for key in told}) > 1)
+            waiting = sorted(set(waiting).difference(told))
+
+    def _reach(self, waiting: Sequence[tuple[str, str]], *, deep: bool) -> "_Reach":
+        """Choose what one call is to list for the first that waits, and for what else it may tell of.
+
+        *deep*: where what waits lies in several directories, those are listed in one.
+        """
+        bucket_id, first = waiting[0]
+        directory = _directory(waiting[0])
+        others = [key for key in waiting[1:PAGE] if key[0] == bucket_id]
+        if deep and any(_directory(key) != directory for key in others):
+            return _Reach(bucket_id, self._limit, "")
+        if not others or not others[0][1].startswith(directory):
+            return _Reach(bucket_id, first, "/")
+        return _Reach(bucket_id, list_prefix(directory, self._limit), "/")
 
     async def _judge_all(self, key: tuple[str, str], rows: Sequence[FileVersion], count: int) -> None:
         """Judge the first *count* uploads of a name, and forget them."""
@@ -203,6 +251,8 @@ class Conflicts:
             "made": f"somebody else made it at {when}, and it was made here, too; both are kept, ours is the "
             f"newest, theirs is version {theirs.file_id}{under}",
             "removed": f"somebody else removed it at {when} since it was read here; ours brought it back",
+            "hidden": f"somebody else wrote it at {when} since it was seen here, and here it was removed or "
+            f"renamed; theirs is kept, hidden, as version {theirs.file_id}{under}",
             "newer": f"somebody else wrote it at {when} while ours was being sent; both are kept, theirs is "
             f"the newest, ours is version {step.ours.file_id}{under}",
         }
@@ -222,6 +272,15 @@ class Conflicts:
                 "text": text,
             }
         )
+
+
+def _directory(key: tuple[str, str]) -> str:
+    return key[1][: key[1].rfind("/") + 1]
+
+
+def _is_told(page: Page, name: str) -> bool:
+    """Say whether a page has all versions of a name, but for those of a first name that fill it."""
+    return page.next_name is None or name < page.next_name
 
 
 def _moment(when_ms: int) -> str:

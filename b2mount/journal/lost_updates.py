@@ -1,4 +1,4 @@
-"""Judge from the versions of a name whether an upload of ours met somebody else's. Keeps nothing."""
+"""Judge from the versions of a name whether what we sent or removed met somebody else's. Keeps nothing."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,20 @@ SLACK_MS = 2000  # some of B2's upload times are cut to seconds
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One upload of ours over what we knew."""
+    """One upload of ours over what we knew, or one removal of it."""
 
-    ours: FileVersion
+    ours: FileVersion  # the hide marker, of a removal
     over: str  # the id of the version that the name held as far as we knew; "": it held none
     done_ms: int  # by B2's clock
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What somebody else did to a name that we wrote."""
+    """What somebody else did to a name that we wrote or removed."""
 
-    kind: str  # "changed", "made": theirs lies under ours; "removed": they had; "newer": theirs lies above
+    # "changed", "made": theirs lies under ours; "removed": they had; "newer": theirs lies above;
+    # "hidden": theirs lies under our removal
+    kind: str
     theirs: FileVersion
 
     def loser(self, step: Step) -> FileVersion | None:
@@ -45,6 +47,8 @@ def judge(
     at = next((at for at, row in enumerate(rows) if row.file_id == step.ours.file_id), None)
     if at is None:
         return None
+    if step.ours.action is Action.HIDE:
+        return _judge_removal(rows[at + 1 :], step, own, interim)
     for row in rows[:at]:
         # A large file is dated when it is begun: what others finished meanwhile lies above it.
         if not own(row.file_id) and row.uploaded_ms < step.done_ms - SLACK_MS:
@@ -55,6 +59,16 @@ def judge(
     if not step.over:
         return Finding("made", before) if before.action is Action.UPLOAD else None
     return Finding("changed" if before.action is Action.UPLOAD else "removed", before)
+
+
+def _judge_removal(
+    under: Sequence[FileVersion], step: Step, own: Callable[[str], bool], interim: Callable[[str], bool]
+) -> Finding | None:
+    """Say whether what was removed is another version than the one we knew; *under* lies under the marker."""
+    before = next((row for row in under if not interim(row.file_id)), None)
+    if before is None or before.action is Action.HIDE or before.file_id == step.over or own(before.file_id):
+        return None
+    return Finding("hidden", before)
 
 
 def is_same(one: FileVersion, other: FileVersion) -> bool:

@@ -7,7 +7,7 @@ operations nor the tree.
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
@@ -69,6 +69,8 @@ class Sender:
         self._read_only = read_only
         self._skew_seconds = skew_seconds
         self.made: Callable[[FileVersion], None] = lambda _version: None  # told of versions on the way
+        self.hid: Callable[[Op, FileVersion], None] = lambda _op, _marker: None  # told of removals
+        self.is_own: Callable[[str], bool] = lambda _file_id: True  # whether a version was made here
 
     async def send(self, op: Op) -> FileVersion | None:
         """Carry out *op*; return the version that a put made. Raises B2MountError; it may be sent again."""
@@ -107,10 +109,12 @@ class Sender:
                 raise Conflict(f"{op.name}: written by somebody else after it was removed here; it stays")
 
     async def _hide(self, op: Op) -> None:
-        if not self._hard_delete:
-            await self._store.hide(op.bucket_id, op.name)
+        versions = await self._all_versions(op) if self._hard_delete else []
+        if not self._hard_delete or self._is_news(op, versions):
+            marker = await self._store.hide(op.bucket_id, op.name)
+            if marker is not None:
+                self.hid(op, marker)
             return
-        versions = await self._all_versions(op)
         now_ms = time.time_ns() // 1_000_000
         for version in versions:
             if version.is_held(now_ms, bypass=self._bypass_governance):
@@ -119,6 +123,12 @@ class Sender:
             await self._store.delete_version(
                 version.name, version.file_id, bypass_governance=self._bypass_governance
             )
+
+    def _is_news(self, op: Op, versions: Sequence[FileVersion]) -> bool:
+        """Say whether somebody else wrote what would be deleted for good, since it was looked at here."""
+        if not versions or not op.over or versions[0].action is not Action.UPLOAD:
+            return False
+        return versions[0].file_id != op.over and not self.is_own(versions[0].file_id)
 
     async def _all_versions(self, op: Op) -> list[FileVersion]:
         """Return every version and hide marker of a name, the newest first."""

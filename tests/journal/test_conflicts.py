@@ -71,6 +71,32 @@ def _is_interim(file_id: str) -> bool:
     return file_id.startswith("interim")
 
 
+MARKER = version("marker", NOW, Action.HIDE)
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([MARKER, BASE], None),
+        ([MARKER], None),
+        ([BASE], None),  # the marker is gone
+        ([MARKER, HIDDEN, BASE], None),  # they had removed it, too
+        ([MARKER, BEGUN, BASE], None),
+        ([MARKER, version("own"), BASE], None),
+        ([MARKER, version("interim"), BASE], None),
+        ([MARKER, THEIRS, BASE], Finding("hidden", THEIRS)),
+        ([MARKER, version("interim"), THEIRS, BASE], Finding("hidden", THEIRS)),
+        ([MARKER, BASE, THEIRS], None),  # an older one, which was known to be replaced
+        ([version("later", NOW + 1), MARKER, BASE], None),  # it shows
+    ],
+)
+def test_a_removal_hides_what_was_known_and_nothing_newer(
+    rows: Sequence[FileVersion], found: Finding | None
+) -> None:
+    step = Step(MARKER, "base", NOW)
+    assert judge(rows, step, lambda one: one.startswith(("own", "interim")), _is_interim) == found
+
+
 @pytest.mark.parametrize(("sha1", "found"), [("a", None), ("b", "changed"), (None, "changed")])
 def test_an_upload_that_b2_took_twice_is_nobody_elses(sha1: str | None, found: str | None) -> None:
     ours, once = replace(OURS, sha1="a"), replace(THEIRS, sha1=sha1)
@@ -98,7 +124,7 @@ class Shelf:
     ) -> Page:
         self.calls += 1
         inside = [row for row in self.rows if row.name.startswith(prefix) and row.name >= start]
-        shown = [row for row in inside if delimiter not in row.name[len(prefix) :]]
+        shown = [row for row in inside if not delimiter or delimiter not in row.name[len(prefix) :]]
         return Page(shown[:limit], shown[limit].name if len(shown) > limit else None)
 
 
@@ -124,6 +150,44 @@ async def test_what_was_overwritten_in_a_directory_is_found_by_one_call() -> Non
     ]
     await conflicts.look()
     assert shelf.calls == 1
+
+
+def remove(conflicts: Conflicts, name: str, over: str) -> None:
+    op = Op(1, Kind.HIDE, "bucket", name)
+    op.over = over
+    conflicts.hid(op, version(f"marker {name}", NOW, Action.HIDE, name))
+
+
+@pytest.mark.parametrize(("between", "most"), [(0, 3), (2000, 101)])
+async def test_a_tree_that_was_removed_is_looked_at_by_few_calls(between: int, most: int) -> None:
+    """One directory's versions after the other are in one listing, unless others' names lie between."""
+    names = [f"d{number:03d}/{part}" for number in range(100) for part in "abcdefgh"]
+    rows = [version(f"marker {name}", NOW, Action.HIDE, name) for name in names]
+    rows += [version(f"base {name}", 1000, name=name) for name in names]
+    rows += [version("theirs", 2000, name="d050/c")]
+    rows += [version("x", name=f"d{n:03d}/sub/{m:04d}") for n in range(100) for m in range(between)]
+    shelf = Shelf(rows)
+    conflicts = Conflicts(cast(Store, shelf), "", server_ms=lambda: NOW)
+    for name in names:
+        remove(conflicts, name, f"base {name}")
+    await conflicts.look()
+    assert [(row["name"], row["kind"], row["theirs"]) for row in conflicts.rows()] == [
+        ("d050/c", "hidden", "theirs")
+    ]
+    assert shelf.calls <= most
+
+
+async def test_more_removals_than_can_be_looked_at_are_said_in_one_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("b2mount.journal.conflicts.NAMES_KEPT", 10)
+    conflicts = Conflicts(cast(Store, Shelf([])), "", server_ms=lambda: NOW)
+    for number in range(30):
+        remove(conflicts, str(number), "base")
+    await conflicts.look()
+    assert [one.getMessage() for one in caplog.records] == [
+        "20 overwritten or removed files: too many to be looked at for changes by others"
+    ]
 
 
 @given(st.sets(st.sampled_from(["a", "b/c", "b/d", "b/e/f", "g/h"]), min_size=1), st.booleans())

@@ -62,6 +62,24 @@ def test_theirs_shows_beside_ours_on_both_hosts_and_whoever_asks_is_told(
     assert "conflict: " not in two.log()  # the copy is none of its own
 
 
+def test_what_a_removal_hid_unseen_shows_beside_the_removed_name(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    for name in ("changed.txt", "alike.txt"):
+        emulator.upload(bucket, name, b"as it was")
+    with mounted(emulator, tmp_path, bucket, options=KEEP) as mount:
+        assert names(mount) == ["alike.txt", "changed.txt"]
+        emulator.upload(bucket, "changed.txt", b"theirs")
+        for name in ("changed.txt", "alike.txt"):
+            (mount.path / name).unlink()
+        mount.flush()
+        wait_until(lambda: bool(names(mount)), "theirs shows")
+        (stored,) = names(mount)
+        assert BESIDE.sub("", stored) == "changed.txt"
+        assert (mount.path / stored).read_bytes() == b"theirs"
+    assert beside(emulator, bucket) == {"changed.txt": b"theirs"}
+
+
 def test_a_name_that_two_hosts_made_new_is_found_and_both_are_kept(
     emulator: Emulator, bucket: str, tmp_path: Path
 ) -> None:

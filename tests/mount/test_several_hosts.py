@@ -132,6 +132,51 @@ def test_what_an_editor_renames_over_another_hosts_change_is_told_at_unmount(
     assert "conflict: gone: somebody else removed it at " in mount.log()
 
 
+@pytest.mark.parametrize("how", ["removed", "renamed", "renamed with its directory"])
+def test_a_change_that_a_removal_or_rename_hid_is_told_and_kept(
+    emulator: Emulator, bucket: str, hosts: tuple[Mount, Mount], how: str
+) -> None:
+    one, two = hosts
+    emulator.upload(bucket, "d/report", b"as it was\n")
+    assert names(one, "d") == {"report"}
+    (two.path / "d/report").write_bytes(b"by two\n")
+    two.flush()
+    if how == "removed":
+        (one.path / "d/report").unlink()
+    elif how == "renamed":
+        (one.path / "d/report").rename(one.path / "d/other")
+    else:
+        (one.path / "d").rename(one.path / "e")
+    one.flush()
+    wait_until(lambda: bool(one.status()["conflicts"]), "the conflict is found")
+    (conflict,) = one.status()["conflicts"]
+    assert (conflict["name"], conflict["kind"]) == ("d/report", "hidden")
+    assert emulator.download_by_id(conflict["theirs"]) == b"by two\n"
+    assert one.log().count("conflict: d/report: somebody else wrote it at ") == 1
+    assert two.status()["conflicts"] == []
+
+
+def test_hard_deletion_only_hides_what_another_host_wrote_unseen(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    for name in ("seen", "unseen"):
+        emulator.upload(bucket, name, b"as it was")
+    with mounted(emulator, tmp_path, bucket, options=[*LONG, "--hard-delete"]) as mount:
+        assert names(mount) == {"seen", "unseen"}
+        theirs = emulator.upload(bucket, "unseen", b"theirs")["fileId"]
+        for name in ("seen", "unseen"):
+            (mount.path / name).unlink()
+        mount.flush()
+        assert names(mount) == set()
+    assert [(row["fileName"], row["action"]) for row in emulator.list_versions(bucket)] == [
+        ("unseen", "hide"),
+        ("unseen", "upload"),
+        ("unseen", "upload"),
+    ]
+    assert emulator.download_by_id(theirs) == b"theirs"
+    assert "conflict: unseen: somebody else wrote it at " in mount.log()
+
+
 def test_own_changes_are_no_conflicts_and_cost_one_call_a_directory(
     emulator: Emulator, bucket: str, tmp_path: Path
 ) -> None:
