@@ -22,6 +22,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from b2mount.core.replies import Fault
 from b2mount.store.proxies import Proxy, proxy_for
+from b2mount.store.receive import receive
 
 BLOCK = 1 << 20  # bytes handed to a socket at once; measured: 16 KiB costs half of the speed
 SMALL = 64 * 1024  # bytes of a body that goes out with the headers
@@ -374,6 +375,8 @@ class Wire:
             response.close()
             response.will_close = True  # what is left unread spoils the connection
             return announced
+        if announced and not isinstance(connection.sock, ssl.SSLSocket):
+            return self._fill_plainly(connection.sock, response, buffer, request, limits)
         filled = 0
         while filled < len(buffer):
             request.check()
@@ -387,6 +390,33 @@ class Wire:
             request.progress(count)
         if not response.isclosed() and response.read(1):  # an unannounced length, and more of it
             return filled + 1
+        return filled
+
+    def _fill_plainly(
+        self,
+        sock: socket.socket,
+        response: http.client.HTTPResponse,
+        buffer: memoryview,
+        request: Request,
+        limits: Limits,
+    ) -> int:
+        """Read a body of the length of *buffer* past the library, but for what came with the headers."""
+
+        def look() -> None:
+            request.check()
+            if limits.is_over():
+                raise WireFault(Fault.TIMEOUT, sent=True)
+
+        look()
+        sock.settimeout(limits.next_wait())
+        filled = response.readinto(buffer[: len(response.fp.peek())])
+        request.progress(filled)
+        filled = receive(
+            sock, buffer, filled, stall_seconds=limits.stall_seconds, look=look, progress=request.progress
+        )
+        response.close()  # nothing of it is left in the library's hands
+        if filled < len(buffer):
+            raise WireFault(Fault.TRUNCATED, sent=True, detail=f"{filled} of {len(buffer)} bytes came")
         return filled
 
 
