@@ -10,7 +10,7 @@ READ_AHEAD_KIB = 4096  # FUSE requests carry 1 MiB at the most; measured: a thir
 
 def raise_read_ahead(mountpoint: Path) -> None:
     """Set the read-ahead of a mounted file system; without the right to, it stays at the kernel's 128 KiB."""
-    device = _device_of(mountpoint)
+    device = device_of(mountpoint)
     if device is None:
         return
     try:
@@ -19,7 +19,7 @@ def raise_read_ahead(mountpoint: Path) -> None:
         log.debug("the kernel's read-ahead stays as it is: %s", exc.strerror)
 
 
-def _device_of(mountpoint: Path) -> str | None:
+def device_of(mountpoint: Path) -> str | None:
     """Return `major:minor` of what is mounted last at a path, without asking the file system itself."""
     wanted = _escaped(str(mountpoint.absolute()))
     found = None

@@ -21,7 +21,7 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from b2mount import fuse_poll, fuse_readahead
+from b2mount import fuse_background, fuse_poll, fuse_readahead
 from b2mount.core.credentials import Credentials
 from b2mount.core.errors import B2MountError
 from b2mount.core.listen import Listen
@@ -242,7 +242,7 @@ class _Mount:
         try:
             async with trio.open_nursery() as serving:
                 serving.start_soon(self._serve_kernel, serving.cancel_scope)
-                serving.start_soon(self._raise_read_ahead)
+                serving.start_soon(self._raise_limits)
                 await trio.lowlevel.checkpoint()
                 if on_ready is not None:
                     on_ready()
@@ -301,10 +301,11 @@ class _Mount:
             log.info("%s was unmounted", self._options.mountpoint)
             self._ending.set()
 
-    async def _raise_read_ahead(self) -> None:
-        """Set the kernel's read-ahead once it has our answer to its first request, which would reset it."""
+    async def _raise_limits(self) -> None:
+        """Set the kernel's limits once it has our answer to its first request, which would reset them."""
         await self._initialized.wait()
         fuse_readahead.raise_read_ahead(self._options.mountpoint)
+        fuse_background.raise_background(self._options.mountpoint)
 
     async def _watch_signals(self, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
