@@ -158,8 +158,9 @@ async def _main(
         now_ms, skew_ms = int(time.time() * 1000), int(store.skew_seconds * 1000)
         check_options(options, grant, now_ms=now_ms + max(skew_ms, 0))
         options = shown_options(options, now_ms=now_ms + skew_ms)
-        await warn_if_empty(store, grant, scope, options)
-        lock_buckets = await find_lock_buckets(store, grant, scope)
+        async with trio.open_nursery() as asking:  # side by side: each is a round trip that a start waits for
+            asking.start_soon(warn_if_empty, store, grant, scope, options)
+            lock_buckets = await find_lock_buckets(store, grant, scope)
         state = exits.enter_context(open_state(options, grant.account_id, scope))
         journal = Journal(state, hard_delete=options.hard_delete, spool_size=options.spool_size)
         write_label(journal.directory, label_of(options, grant.account_id, scope))

@@ -1,12 +1,14 @@
 """What a mount loads when it starts: its imports are most of its start-up."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support.emulator import Emulator
 from tests.support.mount import ALL, Mount
+from tests.support.semantics import wait_until
 
 pytestmark = pytest.mark.fuse
 
@@ -74,3 +76,27 @@ def test_the_key_is_asked_about_while_the_rest_is_imported(
         (mount.path / "file").write_text("as usual")
         mount.flush()
     assert emulator.counters()["calls"]["b2_authorize_account"] == before + 1
+
+
+def test_what_a_start_asks_besides_is_asked_side_by_side(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    key = emulator.create_key([*ALL, "readBucketRetentions"], [bucket])
+    mount = Mount(emulator, tmp_path, key, source=f"{bucket}/nothing/here")
+
+    def asked() -> set[str]:
+        return {entry["call"] for entry in emulator.control("GET", "busy")["entries"]}
+
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                emulator.network(latency_ms=2000)
+                started = pool.submit(mount.start)
+                wait_until(lambda: asked() >= {"b2_list_buckets", "b2_list_file_names"}, "both are under way")
+            finally:
+                emulator.network(latency_ms=0)
+            started.result()
+        assert "there is nothing yet under 'nothing/here/'" in mount.log()
+        assert mount.stop() == 0
+    finally:
+        mount.kill()
