@@ -236,9 +236,22 @@ def _freeze(node: FileNode, draft: Draft) -> None:
 
 
 def demand_changeable(node: FileNode) -> None:
-    """Raise NotPermitted for a file whose B2 name ends in `/`: B2 takes no new version of it."""
+    """Raise NotPermitted where B2 takes no new version of a file, for its name.
+
+    Names that break the native API's rules are made through S3: control characters, `a//b`, a backslash.
+    """
+    if node.gone:
+        return
+    try:
+        check_uploadable(node.name)
+    except B2MountError as exc:
+        raise NotPermitted(f"{node.name}: cannot be changed: {exc}") from exc
+
+
+def demand_movable(node: FileNode) -> None:
+    """Raise NotPermitted for a file whose B2 name ends in `/`: to the journal that is its directory's."""
     if node.key == "":
-        raise NotPermitted(f"{node.name}: B2 takes no new file of such a name")
+        raise NotPermitted(f"{node.name}: a file of such a name cannot be renamed")
 
 
 def can_be_kept(directory: DirectoryNode) -> bool:

@@ -14,7 +14,7 @@ from b2mount.core.access import Operation
 from b2mount.core.errors import BadHandle, FileTooLarge, IsADirectory
 from b2mount.core.parts import Limits
 from b2mount.fs.changes import Changes
-from b2mount.fs.commits import Commits
+from b2mount.fs.commits import Commits, demand_changeable
 from b2mount.fs.contents import Contents, Reads
 from b2mount.fs.nodes import FileNode, Node
 from b2mount.fs.pressure import Pressure
@@ -69,6 +69,7 @@ class Files:
             is_stored = isinstance(node.current, FileVersion) and node.size > 0
             patches = is_stored and not truncates
             self._world.demand(Operation.PATCH if patches else Operation.REPLACE, name)
+            demand_changeable(node)
         if truncates:
             self.resize(node, 0)
         return self._add(node, readable, writable, flags)

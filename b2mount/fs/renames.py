@@ -19,7 +19,7 @@ from b2mount.core.errors import (
 from b2mount.core.names import PLACEHOLDER, check_uploadable, is_placeholder
 from b2mount.core.posix import Attributes, from_info
 from b2mount.fs.changes import Changes, demand_directory_of_twin, pin
-from b2mount.fs.commits import Commits, demand_changeable
+from b2mount.fs.commits import Commits, demand_movable
 from b2mount.fs.nodes import Content, DirectoryNode, FileNode, Node
 from b2mount.fs.overlay import Mark
 from b2mount.fs.tree import Resolved, Tree, same_content
@@ -87,7 +87,7 @@ class Renames:
         assert old_parent is not None
         if to.parent.bucket_id == node.bucket_id and to.name == node.name:
             return
-        demand_changeable(node)
+        demand_movable(node)
         self._world.demand(Operation.UNLINK, node.name)
         self._changes.locks.demand_deletable([node.current])
         replaced = to.parent.children.get(to.component)

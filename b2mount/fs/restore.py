@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from b2mount.core.access import Operation
 from b2mount.core.errors import (
     AlreadyExists,
+    B2MountError,
     Conflict,
     InvalidArgument,
     NoSuchFile,
@@ -207,11 +208,14 @@ class Restore:
         tell(steps)
         if dry or not steps:
             return []
+        failures = [failure for failure in map(_impossible, steps) if failure is not None]
+        refused = {failure.name for failure in failures}
+        steps = [step for step in steps if step.name not in refused]
         ops = [op for op in (self._start(bucket_id, step) for step in steps) if op is not None]
         for name in {step.name for step in steps}:
             show_anew(self._world, self._tree, bucket_id, name)
         await self._world.journal.commit()
-        return await self._world.journal.uploader.wait_all(ops)
+        return failures + await self._world.journal.uploader.wait_all(ops)
 
     def _start(self, bucket_id: str, step: Step) -> Op | None:
         """Queue one step and show what it will make."""
@@ -221,6 +225,17 @@ class Restore:
             world.overlay.set(bucket_id, step.name, Mark.GONE)
             return op
         return queue_copy(world, bucket_id, step.name, version)
+
+
+def _impossible(step: Step) -> Failure | None:
+    """Say why B2 would never take a step: a name that S3 tools made, and that the native API refuses."""
+    if step.version is None:
+        return None
+    try:
+        check_uploadable(step.name)
+    except B2MountError as exc:
+        return Failure(step.name, exc)
+    return None
 
 
 def _now_and_then(

@@ -6,7 +6,7 @@ the key. Made-up directories above the key's prefix cost no call.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 from cachetools import TTLCache
@@ -133,7 +133,16 @@ class Tree:
         return self.file_node(parent, component, resolved.file)
 
     async def resolve(self, parent: DirectoryNode, component: str) -> Resolved:
-        """Say what *component* of a directory inside a bucket is."""
+        """Say what *component* of a directory inside a bucket is.
+
+        A file of the placeholder's name shows only where it has content, so that nothing is lost.
+        """
+        found = await self._resolve(parent, component)
+        if component == PLACEHOLDER and found.file is not None and found.file.size == 0:
+            return replace(found, file=None)
+        return found
+
+    async def _resolve(self, parent: DirectoryNode, component: str) -> Resolved:
         limit = self._world.scope.limit
         where = place(parent.prefix, limit)
         if where is Place.ABOVE:
@@ -141,8 +150,6 @@ class Tree:
         name = parent.prefix + component
         if not admits(name + "/", limit):
             return Resolved(None, False, math.inf)
-        if component == PLACEHOLDER:
-            return await self._resolve_placeholder(parent)
         file_fact, folder_fact = self._facts(parent, component)
         local_until = trio.current_time() + self._world.options.listing_ttl
         if folder_fact is None and isinstance(file_fact, (FileVersion, Draft)):
@@ -169,15 +176,6 @@ class Tree:
         facts, bucket_id, name = self._world.overlay, parent.bucket_id, parent.prefix + component
         # `dir/` as a file inside dir/ has no overlay entry: that name is the directory's there
         return facts.get(bucket_id, name) if component else None, facts.get(bucket_id, name + "/")
-
-    async def _resolve_placeholder(self, parent: DirectoryNode) -> Resolved:
-        """Show a file of the placeholder's name only where it has content, so that nothing is lost."""
-        fact = self._world.overlay.get(parent.bucket_id, parent.prefix + PLACEHOLDER)
-        if fact is not None:
-            found = None if isinstance(fact, Mark) or fact.size == 0 else fact
-            return Resolved(found, False, trio.current_time() + self._world.options.listing_ttl)
-        told = await self._ask(parent, PLACEHOLDER)
-        return Resolved(told.file if told.file is not None and told.file.size else None, False, told.until)
 
     async def _ask(self, parent: DirectoryNode, component: str) -> Found:
         world = self._world

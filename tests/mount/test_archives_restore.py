@@ -203,3 +203,16 @@ def test_a_prefix_and_several_buckets_hold(emulator: Emulator, bucket: str, tmp_
             assert os.listdir(mount.path / other) == []
     finally:
         emulator.wipe(other)
+
+
+def test_a_name_that_b2_takes_no_more_is_told_and_does_not_wait_for_ever(
+    mount: Mount, emulator: Emulator, bucket: str
+) -> None:
+    odd = [put("odd/bell\x07", "made by S3 tools", T0), hide("odd/bell\x07", T0 + DAY)]
+    emulator.seed(bucket, [*odd, put("odd/plain", "plain", T0), hide("odd/plain", T0 + DAY)])
+    done = restore(mount.path / "odd")
+    assert done.returncode != 0
+    assert "bell" in done.stderr
+    assert (mount.path / "odd/plain").read_text() == "plain"
+    assert os.listdir(mount.path / "odd") == ["plain"]
+    mount.flush()  # nothing waits that can never be sent

@@ -243,6 +243,43 @@ def test_a_file_whose_b2_name_ends_in_a_slash_can_be_read_and_removed_but_not_ch
     assert here.names() == {".bzEmpty", "dir/file"}
 
 
+@pytest.mark.parametrize("name", ["bell\x07", "back\\slash", "c" * 256, "double//slash", "new\n/inside"])
+def test_a_file_of_a_name_that_b2_takes_no_more_can_be_read_moved_and_removed_but_not_changed(
+    here: Here, name: str
+) -> None:
+    here.seed({"name": name, "content": "content"})
+    odd = here.path / AWKWARD.get(name, name)
+    for open_for_writing in (lambda: odd.open("ab"), lambda: odd.open("wb"), lambda: odd.open("r+b")):
+        with refused(errno.EPERM):
+            open_for_writing()
+    with refused(errno.EPERM):
+        os.truncate(odd, 3)
+    with refused(errno.EPERM):
+        odd.chmod(0o600)
+    with refused(errno.EPERM):
+        os.utime(odd, (1, 1))
+    with refused(errno.EPERM):
+        os.setxattr(odd, "user.mark", b"1")
+    os.rename(odd, here.path / "plain")
+    with (here.path / "plain").open("ab") as file:
+        file.write(b" and more")
+    assert here.stored("plain") == b"content and more"  # so what waits can be sent
+    assert name not in here.names()
+
+
+def test_a_directory_of_the_placeholders_name_can_be_emptied_and_removed(here: Here) -> None:
+    here.seed({"name": "dir/.bzEmpty/file", "content": "content"}, {"name": "dir/.bzEmpty", "size": 0})
+    odd = here.path / "dir/.bzEmpty"
+    assert (odd / "file").read_text() == "content"
+    os.unlink(odd / "file")
+    assert os.listdir(here.path / "dir") == [".bzEmpty"]
+    os.rmdir(odd)
+    assert os.listdir(here.path / "dir") == []
+    os.rmdir(here.path / "dir")
+    here.flush()
+    assert not [left for left in here.names() if left.startswith("dir/")]
+
+
 def test_a_placeholders_name_with_content_is_a_file(here: Here) -> None:
     here.seed({"name": "dir/.bzEmpty", "content": "content"})
     odd = here.path / "dir/.bzEmpty"
