@@ -198,6 +198,21 @@ install_project() {
     recipe >"$venv/.ready-$extras"
 }
 
+fetch_promtool() {
+    # Asked for once: alert rules can be tested elsewhere, too. Installing the package would start a server.
+    [ ! -e "$venv/.asked-for-promtool" ] && ! command -v promtool >/dev/null || return 0
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 0
+    touch "$venv/.asked-for-promtool"
+    say "taking promtool out of Debian's package prometheus"
+    place=$(mktemp -d)
+    if (cd "$place" && apt-get -qq download prometheus && dpkg-deb --extract prometheus_*.deb .) >/dev/null 2>&1; then
+        mv "$place/usr/bin/promtool" "$venv/bin/promtool"
+    else
+        say "it cannot be had here; the tests of the alert rules will be skipped"
+    fi
+    rm -rf "$place"
+}
+
 # --- The kernel's side ------------------------------------------------------------------------------------
 
 check_fuse() {
@@ -222,7 +237,7 @@ check_fuse() {
 [ "$(uname -s)" = Linux ] || fail "b2mount runs on Linux only; this is $(uname -s)"
 case $purpose in
 demo) needs='fusermount3' ;;
-test) needs='fusermount3 openssl curl getfattr borg duplicity fio git logrotate man restic rsync sqlite3 systemd-analyze vim' ;;
+test) needs='fusermount3 openssl curl getfattr borg duplicity fio git logrotate man restic rsync sqlite3 systemd-analyze vim fish zsh' ;;
 bench) needs='fusermount3 openssl rsync' ;;
 lint) needs='' ;;
 esac
@@ -236,4 +251,5 @@ else
     make_venv
     install_project
 fi
+[ "$purpose" != test ] || fetch_promtool
 [ "$purpose" = lint ] || check_fuse

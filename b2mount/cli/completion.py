@@ -31,7 +31,9 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None  # click has these three
-    click.echo(kind(b2mount, {}, "b2mount", VARIABLE).source())
+    source = kind(b2mount, {}, "b2mount", VARIABLE).source()
+    # click's fish would show help, and take names, as far as their first comma only
+    click.echo(source.replace('string split ","', 'string split --max 1 ","'))
 
 
 def mount_points(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

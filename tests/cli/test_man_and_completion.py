@@ -1,16 +1,12 @@
-"""The manual page and shell completion, put to use by the programs that they are for."""
+"""The manual page, put to use by the program that it is for."""
 
 import os
 import re
-import shlex
 import subprocess
-import sys
-from pathlib import Path
 
 import click
 import pytest
 
-from b2mount.cli.completion import SHELLS
 from b2mount.cli.main import VERBS, b2mount
 from b2mount.cli.man import MEANINGS, page
 from b2mount.cli.report import Exit
@@ -59,46 +55,3 @@ def test_the_command_prints_the_page(shell: Shell) -> None:
     done = shell.run("man")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(".TH B2MOUNT 1 ")
-
-
-@pytest.mark.parametrize("kind", SHELLS)
-def test_each_shell_gets_a_script(shell: Shell, kind: str) -> None:
-    done = shell.run("completion", kind)
-    assert done.returncode == 0
-    assert f"_B2MOUNT_COMPLETE={kind}_complete" in done.stdout
-
-
-def complete(shell: Shell, *words: str) -> list[str]:
-    """Return what bash offers for the last word."""
-    script = (
-        'source <(b2mount completion bash)\nCOMP_WORDS=(b2mount "$@")\nCOMP_CWORD=$#\n'
-        "compopt() { printf 'compopt %s\\n' \"$2\"; }\n"
-        '_b2mount_completion b2mount\nprintf "%s\\n" "${COMPREPLY[@]}"\n'
-    )
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    command = [need("bash"), "--norc", "-euo", "pipefail", "-c", script, "bash", *words]
-    env = shell.environ({"PATH": path})
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, f"{shlex.join(words)}: {done.stderr}"
-    return done.stdout.split("\n")[:-1]
-
-
-def test_bash_completes_verbs_and_options(shell: Shell) -> None:
-    assert complete(shell, "unm") == ["unmount"]
-    assert complete(shell, "mount", "--read") == ["--read-only"]
-    assert complete(shell, "keys", "cr") == ["create"]
-    assert complete(shell, "mount", "--log-level", "w") == ["warning"]
-
-
-def test_bash_completes_profiles_where_they_are_meant(shell: Shell) -> None:
-    directory = shell.home / ".config" / "b2mount"
-    directory.mkdir(parents=True)
-    for name in ("photos", "phones", "tax"):
-        (directory / f"{name}.toml").touch()
-    assert complete(shell, "mount", "--profile", "ph") == ["phones", "photos"]
-    assert complete(shell, "mount", "profile:t") == ["profile:tax"]
-    assert complete(shell, "config", "check", "pho") == ["phones", "photos"]
-
-
-def test_bash_completes_directories_for_a_mount_point(shell: Shell) -> None:
-    assert complete(shell, "mount", "/mn")[0] == "compopt dirnames"

@@ -25,6 +25,14 @@ def need(name: str) -> str:
     pytest.skip(message)
 
 
+def need_if_any(name: str, why: str) -> str:
+    """Return the path of a program that few machines have; skip the test, saying *why*, without it."""
+    found = find_program(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed: {why}")
+    return found
+
+
 def run(
     *words: str | Path,
     cwd: Path | None = None,
