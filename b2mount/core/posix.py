@@ -14,6 +14,7 @@ headers carry without percent-encoding. Readers skip fields they do not know, an
     k  kind: l symlink, p FIFO, c and b devices, s socket; none for files (directories are known otherwise)
     m  permission bits in octal          u, g  owner and group          r  device number
     t  symlink target                    xNAME, yNAME  extended attribute, as text or in base64
+    b  mark by which a mount knows a large file that it began; says nothing of the file, and no copy gets it
 
 Knows nothing of B2 calls, of names in directories, or of which attributes the mount lets anybody change.
 """
@@ -240,6 +241,36 @@ def to_info(
     return info
 
 
+def with_mark(
+    info: Mapping[str, str], mark: str, *, limit: int = INFO_LIMIT, file_name: str = ""
+) -> dict[str, str]:
+    """Return the info of a large file to be begun, told from all others by *mark*; as it is if that is full.
+
+    *mark* is made of letters and digits.
+    """
+    entry = info.get(OWN_NAME, "1")
+    if entry != "1" and not entry.startswith("1;"):
+        return dict(info)
+    marked = {**info, OWN_NAME: f"{entry};{_MARK}={mark}"}
+    return marked if header_bytes(marked, file_name) <= limit else dict(info)
+
+
+def mark_of(info: Mapping[str, str]) -> str | None:
+    """Return the mark that `with_mark` set."""
+    return _parse_own(info.get(OWN_NAME, "")).get(_MARK)
+
+
+def without_mark(info: Mapping[str, str]) -> dict[str, str]:
+    """Return the info as it was before `with_mark`."""
+    mark = mark_of(info)
+    if mark is None:
+        return dict(info)
+    entry = info[OWN_NAME].replace(f";{_MARK}={mark}", "")
+    return {key: text for key, text in info.items() if key != OWN_NAME} | (
+        {OWN_NAME: entry} if entry != "1" else {}
+    )
+
+
 def header_bytes(info: Mapping[str, str], file_name: str = "") -> int:
     """Count what a name and its info take of B2's limit, as the header lines that carry them to B2.
 
@@ -299,7 +330,8 @@ def _stored_ms(mtime_ns: int) -> int:
 
 _LETTERS = {Kind.SYMLINK: "l", Kind.FIFO: "p", Kind.CHARACTER: "c", Kind.BLOCK: "b", Kind.SOCKET: "s"}
 _KINDS = {letter: kind for kind, letter in _LETTERS.items()}
-_PLAIN_KEYS = frozenset("nckmugrt")
+_MARK = "b"
+_PLAIN_KEYS = frozenset("nckmugrt" + _MARK)
 
 # What B2 leaves as it is in headers and URLs (Backblaze docs, "Native API String Encoding").
 _UNENCODED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/~!$'()*;=:@"

@@ -23,6 +23,7 @@ from b2mount.core.errors import (
     VersionGone,
 )
 from b2mount.core.grant import Capability
+from b2mount.core.posix import mark_of
 from b2mount.journal.bodies import sha1_of
 from b2mount.journal.database import Database
 from b2mount.journal.unfinished import LargeFile, Part
@@ -153,19 +154,19 @@ class LargeFiles:
             log.info("%s: sent without a mark in the journal: %s", large.name, exc)
 
     async def _adopt(self, large: LargeFile) -> None:
-        """Find the file that B2 may have begun although its reply never came. Others look alike to no bit."""
-        if not self._store.grant.has(Capability.LIST_FILES):
+        """Find the file that B2 may have begun although its reply never came, by the mark that it was given.
+
+        One without is left alone: another host's, begun for the same file, may look alike to the last bit.
+        """
+        mark = mark_of(large.info)
+        if mark is None or not self._store.grant.has(Capability.LIST_FILES):
             return
         rows = await self._store.list_unfinished(large.bucket_id, large.name)
-        alike = [
-            row
-            for row in rows
-            if row.name == large.name and dict(row.info) == large.info and not large.file_id
-        ]
-        for row in alike[1:]:
+        ours = [row for row in rows if row.name == large.name and mark_of(row.info) == mark]
+        for row in ours[1:]:  # begun by several attempts
             await self._store.cancel_large(row.file_id)
-        if alike:
-            large.file_id, large.doubtful = alike[0].file_id, False
+        if ours and not large.file_id:
+            large.file_id, large.doubtful = ours[0].file_id, False
             self._database.record_large(large)
 
     # --- going on ----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from b2mount.core.posix import without_mark
 from b2mount.store.store import Action, FileVersion
 
 SLACK_MS = 2000  # some of B2's upload times are cut to seconds
@@ -73,7 +74,7 @@ def _judge_removal(
 
 def is_same(one: FileVersion, other: FileVersion) -> bool:
     """Say whether two versions have the same content and file info: an upload that was sent twice has."""
-    return has_same_content(one, other) and dict(one.info) == dict(other.info)
+    return has_same_content(one, other) and without_mark(one.info) == without_mark(other.info)
 
 
 def has_same_content(one: FileVersion, other: FileVersion) -> bool:

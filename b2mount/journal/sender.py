@@ -6,6 +6,7 @@ operations nor the tree.
 """
 
 import functools
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -23,7 +24,7 @@ from b2mount.core.errors import (
 from b2mount.core.extents import Origin, Segment
 from b2mount.core.grant import Capability
 from b2mount.core.parts import Assemble, CopyWhole, Limits, UploadWhole, plan_parts
-from b2mount.core.posix import INFO_LIMIT, header_bytes, to_info
+from b2mount.core.posix import INFO_LIMIT, header_bytes, to_info, with_mark, without_mark
 from b2mount.journal.bodies import BytesBody, SparseBody, SpoolBody, ZeroBody, sha1_of
 from b2mount.journal.drafts import Draft
 from b2mount.journal.large import NOT_THERE, WORTH_KEEPING, BodyOf, LargeFiles
@@ -36,6 +37,7 @@ CLOCK_SLACK_MS = 2000  # some of B2's upload times are cut to seconds
 LARGE_FILE_SHA1 = (
     "large_file_sha1"  # Backblaze docs, "Large Files": a whole file's SHA-1, told by its uploader
 )
+MARK_BYTES = 8  # of chance: no two large files of one name are begun with the same
 FETCH = 8 << 20  # bytes a request for what goes into a part
 
 
@@ -196,7 +198,7 @@ class Sender:
             op.bucket_id,
             op.name,
             content_type=draft.content_type,
-            info=info,
+            info=self.marked(op.bucket_id, op.name, info),
             source_id=base.file_id if base is not None else None,
         )
         large.plan(plan.parts)
@@ -233,7 +235,8 @@ class Sender:
             draft.interim = None
             return version
         wanted = await self._info_of_large(op, draft, None)
-        if (op.bucket_id, op.name) == (interim.bucket_id, version.name) and wanted == dict(version.info):
+        is_here = (op.bucket_id, op.name) == (interim.bucket_id, version.name)
+        if is_here and wanted == without_mark(version.info):
             self._large.forget(interim)
             draft.interim = None
             return version
@@ -292,7 +295,7 @@ class Sender:
         """
         if not op.recovered or not self._store.grant.has(Capability.LIST_FILES):
             return None
-        expected = _without_sha1(self.info(op.bucket_id, op.name, draft))
+        expected = _comparable(self.info(op.bucket_id, op.name, draft))
         page = await self._store.list_versions(op.bucket_id, op.name, start=op.name, limit=VERSIONS_LOOKED_AT)
         alike = [
             row
@@ -302,7 +305,7 @@ class Sender:
             and row.size == draft.size
             and (draft.interim is None or draft.interim.file_id != row.file_id)
             and row.uploaded_ms >= op.promised_ms - CLOCK_SLACK_MS
-            and _without_sha1(row.info) == expected
+            and _comparable(row.info) == expected
         ]
         if not alike:
             return None
@@ -326,6 +329,11 @@ class Sender:
             keep = _without_sha1(keep)
         limit = self._info_limits.get(bucket_id, INFO_LIMIT)
         return to_info(draft.attributes, keep, limit=limit, file_name=name)
+
+    def marked(self, bucket_id: str, name: str, info: Mapping[str, str]) -> dict[str, str]:
+        """Return the info to begin a large file with: should the reply be lost, ours is told from others'."""
+        limit = self._info_limits.get(bucket_id, INFO_LIMIT)
+        return with_mark(info, secrets.token_hex(MARK_BYTES), limit=limit, file_name=name)
 
     async def _copy(
         self, op: Op, draft: Draft, base: FileVersion, start: int, end: int | None
@@ -371,3 +379,8 @@ class Sender:
 def _without_sha1(info: Mapping[str, str]) -> dict[str, str]:
     """Return file info less what speaks of the content."""
     return {key: value for key, value in info.items() if key != LARGE_FILE_SHA1}
+
+
+def _comparable(info: Mapping[str, str]) -> dict[str, str]:
+    """Return file info less what differs between two ways of sending one file."""
+    return without_mark(_without_sha1(info))

@@ -169,7 +169,9 @@ class Streams:
             where.bucket_id,
             where.name,
             content_type=draft.content_type,
-            info=self._sender.info(where.bucket_id, where.name, draft),
+            info=self._sender.marked(
+                where.bucket_id, where.name, self._sender.info(where.bucket_id, where.name, draft)
+            ),
             source_id=base.file_id if base is not None else None,
             streamed=True,
         )

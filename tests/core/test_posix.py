@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from b2mount.core import posix
 from b2mount.core.errors import AttributesTooLarge
-from b2mount.core.posix import INFO_LIMIT, Attributes, Kind, from_info, header_bytes, st_mode, to_info
+from b2mount.core.posix import (
+    INFO_LIMIT,
+    Attributes,
+    Kind,
+    from_info,
+    header_bytes,
+    mark_of,
+    st_mode,
+    to_info,
+    with_mark,
+    without_mark,
+)
 
 NO_LIMIT = 10**9
 NS = 10**9
@@ -344,3 +355,24 @@ def test_the_umask_is_taken_from_defaults_and_not_from_what_was_stored(a: Attrib
 def test_the_mask_takes_what_the_key_does_not_allow() -> None:
     assert st_mode(Attributes(Kind.FILE, 0), umask=0o022, mask=0o555) == stat.S_IFREG | 0o444
     assert st_mode(Attributes(Kind.FILE, 0, mode=0o2664), umask=0, mask=0o333) == stat.S_IFREG | 0o2220
+
+
+@given(attributes(), st.text("0123456789abcdef", min_size=1, max_size=16))
+def test_a_mark_says_nothing_of_the_file_and_no_copy_gets_it(a: Attributes, mark: str) -> None:
+    info = to_info(a, {"colour": "blue"})
+    marked = with_mark(info, mark)
+    assert (mark_of(info), mark_of(marked)) == (None, mark)
+    assert without_mark(marked) == without_mark(info) == info
+    is_directory = a.kind is Kind.DIRECTORY
+    assert from_info(marked, fallback_ms=0, is_directory=is_directory) == from_info(
+        info, fallback_ms=0, is_directory=is_directory
+    )
+    assert mark_of(to_info(a, marked)) is None
+
+
+def test_an_info_without_room_or_of_another_version_gets_no_mark() -> None:
+    full = {"colour": "b" * (INFO_LIMIT - 30)}
+    assert with_mark(full, "0123456789abcdef") == full
+    later = {"b2mount": "2;b=what"}
+    assert with_mark(later, "00") == later
+    assert mark_of(later) is None

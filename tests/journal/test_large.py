@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from b2mount.core.posix import without_mark
 from b2mount.journal.leftover import look
 from b2mount.store.memory import MemoryStore
 from b2mount.store.memory_account import MemoryB2
@@ -41,9 +42,9 @@ class Deaf(MemoryStore):
         raise AssertionError
 
 
-async def killed_in_the_middle(life: Life, store: Stuck | Deaf) -> bytes:
+async def killed_in_the_middle(life: Life, store: Stuck | Deaf, text: bytes = b"new") -> bytes:
     version = stored(store, life.bucket_id)
-    expected = await edited(life, version)
+    expected = await edited(life, version, text)
     life.journal.uploader.hurry(next(iter(life.journal.queue.ops.values())))
     with trio.fail_after(60):
         await store.reached.wait()
@@ -89,6 +90,63 @@ async def test_a_large_file_whose_id_never_came_is_found_again_after_a_kill(
     assert shown(store.account, bucket_id)["new"] == expected
     assert unfinished(store.account) == []
     assert "b2_start_large_file" not in calls
+
+
+class Never(Deaf):
+    """Is asked to begin a large file, and does not get as far."""
+
+    async def start_large(self, *args: object, **named: object) -> str:
+        self.reached.set()
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("kind", [Deaf, Never], ids=["begun", "not begun"])
+async def test_a_large_file_of_another_host_is_left_alone_however_alike_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Deaf]
+) -> None:
+    """As when two hosts copy one tree: name, size, times and mode are the same, the content need not be."""
+    small_calls(monkeypatch)
+    store, bucket_id = memory(minimum_part=PART)
+    one = kind(store.account)
+    async with living(tmp_path / "one", one, bucket_id) as life:
+        expected = await killed_in_the_middle(life, one)
+    begun = len(unfinished(store.account))
+    two = Stuck(store.account, "_part", 3)
+    async with living(tmp_path / "two", two, bucket_id) as life:
+        theirs = await killed_in_the_middle(life, two, b"NEW")
+    rows = await store.list_unfinished(bucket_id, "new")
+    assert len(rows) == begun + 1
+    assert len({str(without_mark(row.info)) for row in rows}) == 1, "not alike"
+    async with living(tmp_path / "one", store, bucket_id) as life:
+        assert await life.flush() == []
+    assert shown(store.account, bucket_id)["new"] == expected
+    assert unfinished(store.account) == ["new"], "theirs is still there, and nothing of ours"
+    calls: list[str] = []
+    store.account.on_call = calls.append
+    async with living(tmp_path / "two", store, bucket_id) as life:
+        assert await life.flush() == []
+    made = [stored.data for stored in store.account.files.values() if stored.row.name == "new"]
+    assert sorted(made) == sorted([expected, theirs])  # the one begun last shows
+    assert unfinished(store.account) == []
+    assert "b2_start_large_file" not in calls, "what it had begun was taken from it"
+
+
+async def test_a_large_file_that_a_stranger_began_with_our_very_info_is_no_file_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_calls(monkeypatch)
+    store, bucket_id = memory(minimum_part=PART)
+    never = Never(store.account)
+    async with living(tmp_path, never, bucket_id) as life:
+        expected = await killed_in_the_middle(life, never)
+        (large,) = life.journal.database.load_large()
+    plain = without_mark(large.info)
+    strange = await store.start_large(bucket_id, "new", content_type="text/plain", info=plain)
+    async with living(tmp_path, store, bucket_id) as life:
+        assert await life.flush() == []
+    assert shown(store.account, bucket_id)["new"] == expected
+    assert [row.file_id for row in await store.list_unfinished(bucket_id, "new")] == [strange]
 
 
 async def test_parts_are_gone_on_with_as_they_were_planned_whatever_would_be_planned_now(

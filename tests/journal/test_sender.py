@@ -90,13 +90,13 @@ def test_any_draft_arrives_byte_for_byte(
         trio.run(check, tmp_path_factory.mktemp("draft"))
 
 
-async def edited(life: Life, version: FileVersion | None) -> bytes:
+async def edited(life: Life, version: FileVersion | None, text: bytes = b"new") -> bytes:
     """Queue a draft that needs copied and uploaded parts; return what it holds."""
     draft = life.journal.new_draft(life.draft().attributes, base=version)
     expected = bytearray(BASE)
     for at in (4_000, 9_000):
-        draft.write(at, b"new" * 500)
-        expected[at : at + 1500] = b"new" * 500
+        draft.write(at, text * 500)
+        expected[at : at + 1500] = text * 500
     life.journal.put(life.bucket_id, "new", draft)
     await life.journal.commit()
     return bytes(expected)
