@@ -249,6 +249,8 @@ class _Mount:
                     on_ready()
                 notify(READY, f"STATUS=mounted at {self._options.mountpoint}")
                 log.info("%s is mounted", self._options.mountpoint)
+                if not mounted.world.read_only:
+                    nursery.start_soon(_beside, self._journal.database.prepare)
                 await self._ending.wait()
                 notify(STOPPING)
                 nursery.start_soon(

@@ -272,6 +272,16 @@ class Database:
                     raise
                 self._durable = upto
 
+    async def prepare(self) -> None:
+        """Do ahead what the first commit would wait for; worth its bytes where something may be written."""
+        async with self._lock:
+            await trio.to_thread.run_sync(self._lay_out_log, limiter=self._limiter)
+
+    def _lay_out_log(self) -> None:
+        if not self._has_log:
+            self._has_log = True
+            _lay_out(self.path.with_name(f"{self.path.name}-wal"))
+
     def _write(self, batch: list[tuple[str, tuple[Any, ...]]], syncs: list[Spool]) -> None:
         for spool in syncs:
             spool.sync()
@@ -291,9 +301,7 @@ class Database:
             return
         if self._identify() != self._identity:  # SQLite would go on writing to what nobody finds again
             raise LocalStorageError(f"the journal {self.path} was removed or replaced while it was in use")
-        if not self._has_log:
-            self._has_log = True
-            _lay_out(self.path.with_name(f"{self.path.name}-wal"))
+        self._lay_out_log()
         while True:
             try:
                 self._guard(transaction)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from b2mount.journal.database import LOG_SIZE
 from tests.support.emulator import Emulator
 from tests.support.mount import ALL, Mount
 from tests.support.semantics import wait_until
@@ -100,3 +101,18 @@ def test_what_a_start_asks_besides_is_asked_side_by_side(
         assert mount.stop() == 0
     finally:
         mount.kill()
+
+
+def test_the_journal_is_ready_for_the_first_change_before_there_is_one(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    def log_bytes() -> int:
+        return sum(path.stat().st_size for path in (tmp_path / "state").rglob("*-wal"))
+
+    with Mount(emulator, tmp_path, emulator.create_key(ALL, [bucket]), source=bucket) as mount:
+        wait_until(lambda: log_bytes() >= LOG_SIZE, "the write-ahead log has its size")
+        assert mount.stop() == 0
+        mount.options = ["--read-only"]
+        mount.start()
+        assert mount.status()["pending"]["files"] == 0
+        assert log_bytes() < LOG_SIZE, "where nothing can be written, nothing is prepared"
