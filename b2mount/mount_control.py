@@ -10,17 +10,19 @@ import math
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
 from b2mount.core.errors import B2MountError
 from b2mount.core.moments import format_moment
-from b2mount.fs.restore import Step, Wish
 from b2mount.journal.uploader import Failure
 from b2mount.mount_busy import programs_using
 from b2mount.mount_key import KeyKeeper
 from b2mount.mount_world import Mounted
+
+if TYPE_CHECKING:
+    from b2mount.fs.restore import Step
 
 log = logging.getLogger("b2mount.control")
 
@@ -121,13 +123,15 @@ class ControlServer:
 
     async def _answer_restore(self, request: Answer, stream: trio.SocketStream) -> None:
         """Bring back what was, telling each batch of steps that is begun."""
+        from b2mount.fs.restore import Wish  # late, as all that only a verb needs
+
         wish = Wish(
             str(request.get("path", "")), request.get("at"), request.get("to"), bool(request.get("delete"))
         )
         dry, begun = bool(request.get("dry")), [0, 0]
         send, receive = trio.open_memory_channel[Answer](math.inf)
 
-        def tell(steps: Sequence[Step]) -> None:
+        def tell(steps: Sequence["Step"]) -> None:
             begun[0] += len(steps)
             begun[1] += sum(step.version.size for step in steps if step.version is not None)
             shown = [_step(step) for step in steps] if dry else []
@@ -256,7 +260,7 @@ def _has_gone(error: BaseException) -> bool:
     return isinstance(error, GONE)
 
 
-def _step(step: Step) -> Answer:
+def _step(step: "Step") -> Answer:
     uploaded = None if step.version is None else format_moment(step.version.uploaded_ms)
     return {"name": step.name, "uploaded": uploaded}
 

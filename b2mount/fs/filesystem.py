@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import trio
 from cachetools import TTLCache
@@ -33,11 +34,13 @@ from b2mount.fs.locks import Locks
 from b2mount.fs.nodes import DirectoryNode, FileNode, Node
 from b2mount.fs.readdir import OpenDirectory, Readdir
 from b2mount.fs.renames import Renames
-from b2mount.fs.restore import Restore
 from b2mount.fs.stats import Stat, Stats
 from b2mount.fs.tree import NameMissing, Tree
 from b2mount.fs.world import World
 from b2mount.fs.xattrs import Xattrs
+
+if TYPE_CHECKING:
+    from b2mount.fs.restore import Restore
 
 DOTS = 2  # entries that every directory begins with: `.` and `..`
 
@@ -76,7 +79,6 @@ class FileSystem:
         locks = Locks(world, self._commits)
         self._changes = Changes(world, tree, self._commits, locks)
         self._buckets = Buckets(world, tree)
-        self.restore = Restore(world, tree)
         self._renames = Renames(world, tree, self._commits, self._changes)
         self._readdir = Readdir(world, tree)
         contents = Contents(world.blocks, lambda: world.budget.reads_ahead)
@@ -88,6 +90,13 @@ class FileSystem:
             MISSING_KEPT, NEGATIVE_TIMEOUT, timer=trio.current_time
         )
         tree.root.lookups = 1  # the kernel holds the root as long as the mount lives
+
+    @property
+    def restore(self) -> "Restore":
+        """What brings things back."""
+        from b2mount.fs.restore import Restore  # late: few mounts ever need it
+
+        return Restore(self._world, self.tree)
 
     def _hand_out(self, node: Node, until: float) -> Stat:
         """Return a node's numbers for a reply that the kernel counts as a lookup."""

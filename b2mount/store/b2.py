@@ -29,7 +29,6 @@ from b2mount.store.bodies import prepared
 from b2mount.store.caller import Caller, CallerOptions, code_behind
 from b2mount.store.counting import Counters
 from b2mount.store.early import KeyPair
-from b2mount.store.keys import Keys
 from b2mount.store.ranges import check_range
 from b2mount.store.store import (
     Body,
@@ -58,11 +57,6 @@ class B2Store:
     def counters(self) -> Counters:
         """What was sent, and what it costs."""
         return self._caller.counters
-
-    @property
-    def keys(self) -> Keys:
-        """The application keys of the account, for a key that may manage them."""
-        return Keys(self._caller)
 
     @property
     def grant(self) -> Grant:

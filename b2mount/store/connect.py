@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from b2mount.core.errors import B2MountError
 from b2mount.core.grant import Grant
 from b2mount.store.early import EarlyAuthorization, KeyPair
-from b2mount.store.keys import Keys
 from b2mount.store.retry import RetryingStore
 
 if TYPE_CHECKING:
     from b2mount.store.b2 import B2Store
+    from b2mount.store.keys import Keys
 
 
 class MountStore(RetryingStore):
@@ -25,9 +25,11 @@ class MountStore(RetryingStore):
         self._b2 = b2
 
     @property
-    def keys(self) -> Keys:
+    def keys(self) -> "Keys":
         """The application keys of the account, for a key that may manage them."""
-        return self._b2.keys
+        from b2mount.store.keys import Keys  # late: no mount needs it
+
+        return Keys(self._b2.caller)
 
     @property
     def skew_seconds(self) -> float:

@@ -13,14 +13,16 @@ from tests.support.semantics import wait_until
 
 pytestmark = pytest.mark.fuse
 
-# Each is for a verb, an option or a mishap, and took 5 to 200 ms.
+# Each is for a verb, an option or a mishap, and took 2 to 200 ms.
 NOT_AT_START = {
     "asyncio",
     "b2sdk._internal.api",
     "b2sdk._internal.b2_http",
     "b2sdk.v3",
     "b2mount.emulator",
+    "b2mount.fs.restore",
     "b2mount.mount_metrics",
+    "b2mount.store.keys",
     "difflib",
     "prometheus_client",
     "requests",
