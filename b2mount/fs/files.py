@@ -84,6 +84,7 @@ class Files:
         number = next(self._numbers)
         self._handles[number] = Handle(node, readable, writable, synchronous)
         node.handles += 1
+        node.writers += writable
         return number
 
     def handle(self, number: int) -> Handle:
@@ -178,6 +179,7 @@ class Files:
             await self._commits.commit(node)
         finally:
             node.handles -= 1
+            node.writers -= handle.writable
             if node.handles == 0:
                 if node.gone:
                     self._changes.discard_unnamed(node)

@@ -44,7 +44,17 @@ class Node:
 class FileNode(Node):
     """Anything that is not a directory: regular files, symlinks and special files."""
 
-    __slots__ = ("_content", "_lock", "_parsed", "_parsed_of", "_row", "_rows", "atime_ns", "working")
+    __slots__ = (
+        "_content",
+        "_lock",
+        "_parsed",
+        "_parsed_of",
+        "_row",
+        "_rows",
+        "atime_ns",
+        "working",
+        "writers",
+    )
 
     def __init__(self, ino: int, parent: "DirectoryNode | None", key: str, content: Content | None) -> None:
         super().__init__(ino, parent, key)
@@ -52,6 +62,7 @@ class FileNode(Node):
         self._rows: Rows | None = None  # the page that tells the content, while nobody needs more of it
         self._row = 0  # which of its rows
         self.working: Draft | None = None  # takes writes; not yet committed
+        self.writers = 0  # handles open for writing
         self._lock: trio.Lock | None = None
         self.atime_ns: int | None = None
         self._parsed: Attributes | None = None
@@ -74,6 +85,11 @@ class FileNode(Node):
         if self._lock is None:
             self._lock = trio.Lock()
         return self._lock
+
+    @property
+    def is_written(self) -> bool:
+        """Whether what is written through handles must reach the name, whatever somebody else made of it."""
+        return self.working is not None or self.writers > 0
 
     @property
     def is_locked(self) -> bool:
@@ -210,7 +226,10 @@ class Nodes:
         return self._by_ino.get(ino)
 
     def new_file(self, parent: DirectoryNode, key: str, content: Content | None) -> FileNode:
-        """Make the node of a file and put it in its directory."""
+        """Make the node of a file and put it in its directory, in the place of one that somebody removed."""
+        former = parent.children.get(key)
+        if former is not None:
+            self.detach(former)
         node = FileNode(self._number(parent, key), parent, key, content)
         self._by_ino[node.ino] = node
         parent.children[key] = node

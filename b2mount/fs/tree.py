@@ -226,7 +226,7 @@ class Tree:
         """Return the node of a file that holds *content*; a new one where somebody else replaced it."""
         node = parent.children.get(key)
         if isinstance(node, FileNode):
-            if node.working is not None or same_content(node.current, content):
+            if node.is_written or same_content(node.current, content):
                 return node
             self._world.nodes.detach(node)
         return self._world.nodes.new_file(parent, key, content)
@@ -235,7 +235,7 @@ class Tree:
         """Return the node of a file that a row of a page tells of; as `file_node`."""
         node = parent.children.get(key)
         if isinstance(node, FileNode):
-            if node.working is not None:
+            if node.is_written:
                 return node
             packed = node.packed
             if packed is None:
@@ -310,7 +310,7 @@ class Tree:
         if len(node.children) > MOST_CHECKED * max(listing.places, 1):
             return  # the first page of very many; the kernel asks for each again as its time runs out
         for key, child in list(node.children.items()):
-            if not isinstance(child, FileNode) or child.working is not None:
+            if not isinstance(child, FileNode) or child.is_written:
                 continue
             if not listing.knows(key) or self._world.overlay.get(bucket_id, node.prefix + key) is not None:
                 continue

@@ -1,5 +1,6 @@
 """Renames and changes of attributes while a file is being written, down to what B2 holds in the end."""
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from b2mount.core.errors import LocalStorageError
+from b2mount.core.errors import LocalStorageError, NoSuchFile
 from b2mount.fs.filesystem import Wanted
 from b2mount.journal.database import Database
 from b2mount.journal.drafts import Spool
@@ -139,3 +140,46 @@ async def test_a_close_after_one_that_could_not_be_written_down_tries_again_and_
         await mount.fs.files.release(handle)
     async with little(tmp_path, store) as mount:
         assert await mount.read("a") == b"written"
+
+
+@pytest.mark.parametrize("how", ["replaced", "hidden"])
+async def test_a_writer_keeps_its_name_when_somebody_else_changes_it(tmp_path: Path, how: str) -> None:
+    """As a daemon that holds its log open for days: what it writes and syncs is in B2, not in a lost node."""
+    store, bucket_id = memory()
+    store.account.add(bucket_id, "log", b"as it was")
+    async with little(tmp_path, store) as mount:
+        ino = await mount.ino("log")
+        handle = mount.fs.open(ino, os.O_WRONLY)
+        mount.fs.files.write(handle, 9, b", ours")
+        await mount.fs.files.fsync(handle)
+        if how == "replaced":
+            store.account.add(bucket_id, "log", b"theirs")
+        else:
+            await store.hide(bucket_id, "log")
+        await mount.fs.refresh("")
+        with contextlib.suppress(NoSuchFile):
+            await mount.ino("log")
+        mount.fs.files.write(handle, 15, b", and more")
+        await mount.fs.files.fsync(handle)
+        assert shown(store.account, bucket_id) == {"log": b"as it was, ours, and more"}
+        await mount.fs.setattr(ino, Wanted(mode=0o600), None)
+        await mount.fs.files.release(handle)
+        assert await mount.flush() == []
+        assert (await mount.fs.lookup(ROOT, b"log")).mode & 0o777 == 0o600
+        store.account.add(bucket_id, "log", b"theirs again")
+        await mount.fs.refresh("")
+        assert await mount.read("log") == b"theirs again"
+
+
+async def test_a_new_file_takes_a_name_from_a_writer_who_lost_it_elsewhere(tmp_path: Path) -> None:
+    store, bucket_id = memory()
+    store.account.add(bucket_id, "log", b"as it was")
+    async with little(tmp_path, store) as mount:
+        handle = mount.fs.open(await mount.ino("log"), os.O_WRONLY)
+        await store.hide(bucket_id, "log")
+        await mount.fs.refresh("")
+        await mount.create("log", b"made anew")
+        mount.fs.files.write(handle, 0, b"to nobody")
+        await mount.fs.files.release(handle)
+        assert await mount.flush() == []
+    assert shown(store.account, bucket_id) == {"log": b"made anew"}
