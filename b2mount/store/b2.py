@@ -10,6 +10,7 @@ the modules behind it are named instead, as the version is exact.
 from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPMessage
 from typing import Any, Unpack
+from urllib.parse import quote
 
 import trio
 from b2sdk._internal.file_lock import (  # type: ignore[import-untyped]  # b2sdk ships no types
@@ -234,7 +235,7 @@ class B2Store:
                 here += count
                 arrived(here)
 
-            url = raw.get_download_url_by_id(access.download_url, file_id)
+            url = raw.get_download_url_by_id(access.download_url, quote(file_id, safe=""))
             headers = {"Authorization": access.token, "Range": f"bytes={start}-{end - 1}"}
             answer = transport.get_into(url, headers, buffer, vet=vet, progress=progress)
             if answer.filled != len(buffer):

@@ -14,7 +14,7 @@ import trio
 
 from b2mount.core.errors import B2MountError, InvalidArgument, LocalStorageError, RefusedByB2
 from b2mount.core.grant import Capability, Grant, parse_authorize_reply
-from b2mount.core.replies import CallFailed, Fault, Reply, Verdict, failure_behind
+from b2mount.core.replies import CallFailed, Failure, Fault, Reply, Verdict, failure_behind
 from b2mount.store.authorization import Access, AccessKeeper
 from b2mount.store.counting import Counters
 from b2mount.store.deadline import seconds_left
@@ -30,6 +30,7 @@ log = logging.getLogger("b2mount.store")
 COPY_SECONDS = 1200.0  # b2sdk's limit for a copy inside B2, which may take minutes for 5 GB
 SKEW_SECONDS = 600.0  # b2sdk's limit for a clock that is wrong
 DATE_SLACK = 1.0  # seconds; many servers look at the clock once a second for the Date that they write
+DOUBT_PAUSE_SECONDS = 60.0  # a guess; each look costs a class C call, and B2 limits their rate
 T = TypeVar("T")
 
 
@@ -85,6 +86,7 @@ class Caller:
         self._upload_limit = trio.CapacityLimiter(uploads)
         self.download_limit = trio.CapacityLimiter(downloads)
         self._call_limit = trio.CapacityLimiter(calls)
+        self._no_doubt_until = 0.0
         self.skew_seconds = 0.0  # B2's clock minus ours, as of the last authorization
 
     def server_ms(self) -> int:
@@ -224,12 +226,29 @@ class Caller:
                 )
             except B2MountError as exc:
                 failure = failure_behind(exc)
-                if is_last or failure is None or failure.verdict is not Verdict.REAUTHORIZE:
+                if is_last or failure is None:
+                    raise
+                if failure.verdict is not Verdict.REAUTHORIZE and not self._casts_doubt(failure):
                     raise
                 if code_behind(exc) is None and not access.grant.has(Capability.READ_FILES):
                     raise  # the answer to HEAD tells no reason, and this one is plain
             access = await self._keeper.renew(access)
         raise AssertionError("unreachable")
+
+    def _casts_doubt(self, failure: Failure) -> bool:
+        """Say whether an answer is reason to ask B2 if it still takes the key.
+
+        401 "unauthorized" is for what a key may not do, which is not sent on purpose; B2 may well say it of a
+        key that was deleted, too. Asked once a minute at most, until the key is known to be dead.
+        """
+        answer = failure.answer
+        if not isinstance(answer, Reply) or (answer.status, answer.code) != (401, "unauthorized"):
+            return False
+        now = time.monotonic()
+        if self._keeper.refusal is None and now < self._no_doubt_until:
+            return False
+        self._no_doubt_until = now + DOUBT_PAUSE_SECONDS
+        return True
 
     def whole_limits(self) -> Limits:
         left = seconds_left()

@@ -350,7 +350,7 @@ class Wire:
         limits: Limits,
         sent: bool,
     ) -> Answer:
-        if response.length is None and not response.chunked:  # so its end cannot be told from a break
+        if response.length is None and not response.chunked and not _ends_by_close(response, request):
             raise WireFault(Fault.ODD_REPLY, sent=sent, detail="an answer of no known length")
         try:
             if request.into is None or not 200 <= response.status < 300:
@@ -436,6 +436,15 @@ def _head(url: SplitResult, proxy: Proxy | None, request: Request, user_agent: s
                 f"HTTP cannot carry {line.partition(':')[0]!r}: it holds other than printable ASCII"
             )
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
+def _ends_by_close(response: http.client.HTTPResponse, request: Request) -> bool:
+    """Say whether the end of the connection may be that of the body, as the server announced.
+
+    A download that breaks off there would pass for a shorter one; half of a JSON text is none.
+    """
+    said = response.headers.get("Connection", "").lower()
+    return request.into is None and "close" in said
 
 
 def _size(body: bytes | Readable) -> int:

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from b2mount.core.credentials import make_credentials
-from b2mount.core.errors import B2MountError, B2Unavailable, KeyExpired, KeyRejected, KeyRevoked
+from b2mount.core.errors import AccessDenied, B2MountError, B2Unavailable, KeyExpired, KeyRejected, KeyRevoked
 from b2mount.core.grant import Capability, Grant
 from b2mount.store.authorization import RENEW_SECONDS, Access, AccessKeeper
 from tests.contract.worlds import Bytes
@@ -79,6 +79,40 @@ async def test_forty_callers_with_a_deleted_key_make_one_authorize_call_and_all_
     with pytest.raises(KeyRevoked):
         await store.authorize()
     assert calls_since("b2_authorize_account") == 3, "who asks for it is not put off"
+
+
+async def test_a_deleted_key_is_found_where_b2_says_no_more_than_unauthorized(
+    shop: Shop, emulator: Emulator, bucket: str, calls_since: Count
+) -> None:
+    key = emulator.create_key(READ_WRITE, [bucket])
+    store = shop.plain(key)
+    await store.authorize()
+    emulator.fault(kind="status", call="b2_list_file_names", status=401, code="unauthorized", times=-1)
+    bucket_id = emulator.bucket_id(bucket)
+    for _ in range(3):
+        with pytest.raises(AccessDenied):  # the key lives
+            await store.list_names(bucket_id, "")
+    assert calls_since("b2_authorize_account") == 2, "asked once, not at each refusal"
+    emulator.delete_key(key[0])
+    emulator.expire_tokens("account")
+    with pytest.raises(B2MountError):
+        await store.hide(bucket_id, "f")  # tells that the key is dead
+    for _ in range(3):
+        with pytest.raises(KeyRevoked):
+            await store.list_names(bucket_id, "")
+
+
+async def test_a_key_that_is_deleted_is_told_at_the_first_unauthorized(
+    shop: Shop, emulator: Emulator, bucket: str
+) -> None:
+    key = emulator.create_key(READ_WRITE, [bucket])
+    store = shop.plain(key)
+    await store.authorize()
+    emulator.fault(kind="status", call="b2_list_file_names", status=401, code="unauthorized", times=-1)
+    emulator.delete_key(key[0])
+    for _ in range(3):
+        with pytest.raises(KeyRevoked):
+            await store.list_names(emulator.bucket_id(bucket), "")
 
 
 async def test_a_key_whose_time_is_over_is_told_as_such(shop: Shop, emulator: Emulator, bucket: str) -> None:

@@ -177,6 +177,17 @@ def test_what_is_no_whole_answer_is_a_fault(
         assert fault_of(wire, server.url) is fault
 
 
+def test_a_body_may_end_with_its_connection_where_that_is_announced(wire: Wire) -> None:
+    with Script(says(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}"), says(ok(b"next"))) as server:
+        assert get(wire, server.url).body == b"{}"
+        assert get(wire, server.url).body == b"next"
+
+
+def test_a_download_may_not_end_with_its_connection(wire: Wire) -> None:
+    with Script(says(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabcd")) as server:
+        assert fault_of(wire, server.url, memoryview(bytearray(4))) is Fault.ODD_REPLY
+
+
 def test_a_download_cut_short_is_a_fault(wire: Wire) -> None:
     with Script(says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")) as server:
         assert fault_of(wire, server.url, memoryview(bytearray(10))) is Fault.TRUNCATED
