@@ -7,6 +7,7 @@ Raises the errors of core/errors.py and nothing else on purpose.
 import itertools
 import math
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -149,7 +150,8 @@ class FileSystem:
         """Make and open a file; return its handle and numbers (counted)."""
         directory = self._to_change(parent, name)
         try:
-            node = await self._changes.create(directory, decode_entry(name), mode, caller.uid, caller.gid)
+            gid = self._group_in(directory, caller)
+            node = await self._changes.create(directory, decode_entry(name), mode, caller.uid, gid)
         except AlreadyExists:
             if flags & os.O_EXCL:
                 raise
@@ -162,10 +164,9 @@ class FileSystem:
     async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Stat:
         """Make a file or special file; counted."""
         directory = self._to_change(parent, name)
+        gid = self._group_in(directory, caller)
         return self._own(
-            await self._changes.make_special(
-                directory, decode_entry(name), mode, rdev, caller.uid, caller.gid
-            )
+            await self._changes.make_special(directory, decode_entry(name), mode, rdev, caller.uid, gid)
         )
 
     async def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Stat:
@@ -173,16 +174,22 @@ class FileSystem:
         directory = self._to_change(parent, name)
         if directory.shows_buckets:
             return self._own(await self._buckets.make(directory, decode_entry(name)))
-        return self._own(
-            await self._changes.mkdir(directory, decode_entry(name), mode, caller.uid, caller.gid)
-        )
+        group = self._stats.inherited_group(directory)
+        if group is not None:
+            mode |= stat.S_ISGID
+        gid = caller.gid if group is None else group
+        return self._own(await self._changes.mkdir(directory, decode_entry(name), mode, caller.uid, gid))
 
     async def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Stat:
         """Make a symbolic link; counted."""
         directory = self._to_change(parent, name)
-        return self._own(
-            await self._changes.symlink(directory, decode_entry(name), target, caller.uid, caller.gid)
-        )
+        gid = self._group_in(directory, caller)
+        return self._own(await self._changes.symlink(directory, decode_entry(name), target, caller.uid, gid))
+
+    def _group_in(self, directory: DirectoryNode, caller: Caller) -> int:
+        """Return the group of what is made in a directory (as inode_init_owner of Linux has it)."""
+        group = self._stats.inherited_group(directory)
+        return caller.gid if group is None else group
 
     async def unlink(self, parent: int, name: bytes) -> None:
         await self._changes.unlink(self._to_change(parent, name), decode_entry(name))

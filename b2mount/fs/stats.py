@@ -1,6 +1,7 @@
 """What stat(2) shows of a node, and for how long the kernel may believe it."""
 
 import contextlib
+import stat
 from typing import NamedTuple
 
 import trio
@@ -184,6 +185,17 @@ class Stats:
         if listing.marker is not None:
             return self._stored(listing.marker)
         return self._default(node, mtime_ns=listing.newest_ms * NS_PER_MS)
+
+    def inherited_group(self, node: DirectoryNode) -> int | None:
+        """Return the group of what is made in a directory with the set-group-ID bit; None without it.
+
+        By what is known without a call: the kernel has just asked who may write there.
+        """
+        known = self.known_attributes(node)
+        attributes = known[0] if known is not None else self._last_attributes(node)
+        if attributes is None or not (attributes.mode or 0) & stat.S_ISGID:
+            return None
+        return self._world.gid if attributes.gid is None else attributes.gid
 
     def known_attributes(self, node: DirectoryNode) -> tuple[Attributes, float] | None:
         """Return a directory's attributes and until when to believe them; None where only a call can tell."""

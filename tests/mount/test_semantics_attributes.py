@@ -172,6 +172,24 @@ def test_modes_and_owners_are_kept(here: Here) -> None:
         read_again(here)
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="gives a directory to another group")
+def test_what_is_made_in_a_set_group_id_directory_belongs_to_its_group(here: Here) -> None:
+    shared = here.path / "shared"
+    shared.mkdir()
+    os.chown(shared, -1, 5678)
+    os.chmod(shared, 0o2775)
+    touch(shared / "file")
+    os.symlink("file", shared / "link")
+    os.mkfifo(shared / "fifo")
+    (shared / "dir").mkdir(0o755)
+    touch(shared / "dir/inside")
+    for _ in range(2):
+        for name in ("file", "link", "fifo", "dir", "dir/inside"):
+            assert os.lstat(shared / name).st_gid == 5678, name
+        assert stat.S_IMODE(os.stat(shared / "dir").st_mode) == 0o2755
+        read_again(here)
+
+
 def test_the_mode_given_to_open_and_mkdir_is_kept(here: Here) -> None:
     before = os.umask(0o027)
     try:
