@@ -102,6 +102,15 @@ def too_long(name: str) -> bool:
     return len(name) > MAX_NAME_BYTES or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES
 
 
+def is_utf8(name: str) -> bool:
+    """Say whether UTF-8 can express a name, as what is written down here has to be."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_uploadable(name: str) -> None:
     """Raise what B2's native API would refuse a new file name for; placeholders may pass.
 

@@ -16,12 +16,13 @@ from b2mount.core.errors import (
     DirectoryNotEmpty,
     IllegalName,
     IsADirectory,
+    NameNotUnicode,
     NoSuchFile,
     NotADirectory,
     NotPermitted,
     NotSupported,
 )
-from b2mount.core.names import PLACEHOLDER, Entry, check_new_component, check_uploadable, parse_shown
+from b2mount.core.names import PLACEHOLDER, Entry, check_new_component, check_uploadable, is_utf8, parse_shown
 from b2mount.core.posix import DEFAULT_DIRECTORY_MODE, DEFAULT_FILE_MODE, Attributes, Kind, to_info
 from b2mount.core.scope import Place, place
 from b2mount.fs.commits import Commits, can_be_kept
@@ -178,7 +179,7 @@ class Changes:
         if self._world.options.hard_delete:
             self._world.demand(Operation.HARD_DELETE, node.name)
             self.locks.demand_deletable([node.current])
-        if node.key == "":
+        if node.key == "" or not is_utf8(node.name):
             await self._hide_now(node)
         else:
             await self.keep_open_content(node)
@@ -190,13 +191,14 @@ class Changes:
         await self._world.journal.commit()
 
     async def _hide_now(self, node: FileNode) -> None:
-        """Hide a file whose B2 name ends in `/` at once: to the journal that is the name of its directory."""
+        """Hide at once a file whose name the journal cannot hold: not UTF-8, or its directory's."""
         if self._world.options.hard_delete:
             raise NotPermitted(f"{node.name}: not with --hard-delete")
         await self._world.store.hide(node.bucket_id, node.name)
-        listing = self._world.listings.last_known(node.bucket_id, node.name)
+        directory = node.name.removesuffix(node.key)
+        listing = self._world.listings.last_known(node.bucket_id, directory)
         if listing is not None:
-            listing.drop("")
+            listing.drop(node.key)
         self._world.nodes.detach(node)
 
     async def keep_open_content(self, node: FileNode) -> None:
@@ -244,6 +246,8 @@ class Changes:
         if not isinstance(node, DirectoryNode):
             raise NotADirectory(f"{entry}: not a directory")
         self._world.demand(Operation.RMDIR, node.prefix)
+        if not is_utf8(node.prefix):
+            raise NameNotUnicode(f"{entry}: not UTF-8; it goes with the last file in it")
         await self.demand_empty(node)
         self.remove_empty_directory(node)
         self._commits.touch(parent)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from b2mount.core.access import Operation
 from b2mount.core.errors import B2MountError, LocalStorageError, NotPermitted
-from b2mount.core.names import PLACEHOLDER, check_uploadable
+from b2mount.core.names import PLACEHOLDER, check_uploadable, is_utf8
 from b2mount.core.posix import Attributes, Kind, to_info
 from b2mount.core.scope import Place, place
 from b2mount.fs.nodes import DirectoryNode, FileNode
@@ -249,8 +249,8 @@ def demand_changeable(node: FileNode) -> None:
 
 
 def demand_movable(node: FileNode) -> None:
-    """Raise NotPermitted for a file whose B2 name ends in `/`: to the journal that is its directory's."""
-    if node.key == "":
+    """Raise NotPermitted for a file whose name the journal cannot hold: not UTF-8, or ending in `/`."""
+    if node.key == "" or not is_utf8(node.name):
         raise NotPermitted(f"{node.name}: a file of such a name cannot be renamed")
 
 

@@ -16,7 +16,7 @@ from b2mount.core.errors import (
     NotADirectory,
     NotPermitted,
 )
-from b2mount.core.names import PLACEHOLDER, check_uploadable, is_placeholder
+from b2mount.core.names import PLACEHOLDER, check_uploadable, is_placeholder, is_utf8
 from b2mount.core.posix import Attributes, from_info
 from b2mount.fs.changes import Changes, demand_directory_of_twin, pin
 from b2mount.fs.commits import Commits, demand_movable
@@ -163,6 +163,8 @@ class Renames:
     async def _rename_directory(self, node: DirectoryNode, to: _Place, target: Resolved) -> None:
         old_parent = node.parent
         assert old_parent is not None
+        if not is_utf8(node.prefix):
+            raise NotPermitted(f"{to.name}: a directory whose name is not UTF-8 cannot be renamed")
         if to.parent.is_inside(node):
             if to.parent is old_parent and to.component + "/" == node.key:
                 return
