@@ -1,11 +1,13 @@
 """A day's budget on a real mount: what is asked for still works, what is only guessed is not fetched."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.support.clock import Clock
 from tests.support.emulator import Emulator
-from tests.support.mount import mounted
+from tests.support.mount import ALL, Mount, mounted
 from tests.support.semantics import calls_of, wait_until
 
 pytestmark = pytest.mark.fuse
@@ -36,6 +38,38 @@ def test_spent_calls_spare_listings_and_say_so_and_survive_a_remount(
         assert mount.status()["today"]["C"] >= spent
         assert mount.status()["calls"]["C"] < spent
         assert (mount.path / "d/000").read_bytes()
+
+
+def test_a_spent_day_warns_degrades_and_begins_anew_at_midnight_utc(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    emulator.upload(bucket, "d/old", b"old")
+    clock = Clock(tmp_path)
+    options = ["--max-class-c-per-day", "5", "--listing-ttl", "0.5s"]
+    key = emulator.create_key(list(ALL), [bucket])
+    with Mount(emulator, tmp_path, key, options=options, program=clock.program) as mount:
+        spent = "the 5 class C calls a day are spent: until 00:00 UTC"
+        wait_until(
+            lambda: bool(list((mount.path / "d").iterdir())) and spent in mount.log(), "the calls are spent"
+        )
+        before = mount.status()["today"]
+        assert before["budget"]["class_c"]["stage"] == "spent"
+        assert "begins anew" not in mount.log()
+        clock.jump()
+        after = mount.status()["today"]
+        assert after["day"] > before["day"]
+        assert after["C"] < 5
+        assert after["budget"]["class_c"]["stage"] == "fine"
+        assert after["budget"]["class_c"]["means"] is None
+        wait_until(lambda: "a new day (UTC): the budget of class C calls begins anew" in mount.log(), "")
+        assert " 0 of 5" in re.sub(" +", " ", mount.ask("status").stdout)
+        (mount.path / "d/old").read_bytes()
+        emulator.upload(bucket, "d/new", b"new")
+        wait_until(lambda: (mount.path / "d/new").exists(), "others' changes show as soon as ever")
+        counted = mount.status()["today"]
+        mount.remount()  # on the same day: it is counted on
+        assert mount.status()["today"]["day"] == counted["day"]
+        assert mount.status()["today"]["C"] >= counted["C"] >= 1
 
 
 @pytest.mark.parametrize(("limit", "least", "most"), [("1", 12, 12), ("1000", 16, 60)])
