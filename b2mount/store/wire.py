@@ -5,27 +5,28 @@ Knows nothing of B2. Every socket operation has a timeout, so that no worker thr
 already, and costs a fifth of the processor time of a small call. Retries are not made here.
 """
 
-import array
 import contextlib
-import fcntl
 import http.client
 import select
 import socket
 import ssl
-import termios
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from b2mount.core.replies import Fault
 from b2mount.store.proxies import Proxy, proxy_for
 from b2mount.store.receive import receive
+from b2mount.store.sockets import is_quiet, keep_alive, undelivered
+from b2mount.store.tls_process import RelayedConnection, TlsProcess, tcp_socket
+from b2mount.store.trust import authorities, tls_context
 
 BLOCK = 1 << 20  # bytes handed to a socket at once; measured: 16 KiB costs half of the speed
 SMALL = 64 * 1024  # bytes of a body that goes out with the headers
+RELAYED = 1 << 20  # bytes of a body from which on TLS is worth a process of its own
 PIECE = 256 * 1024  # bytes read from a socket between two looks at the clock
 IDLE_SECONDS = 50.0  # a guess, below the usual idle limits of servers and of address translation
 CONNECT_SECONDS = 10.0
@@ -33,12 +34,6 @@ HEADERS = 2000  # of an answer; each entry of a file's info is one, and 7000 byt
 
 # The library's own limit of 100, which it offers no other way to change, would make such files unreadable.
 http.client._MAXHEADERS = HEADERS  # type: ignore[attr-defined]
-# A dead peer is found in about 35 s, also while waiting for an answer that may honestly take minutes.
-KEEPALIVE = (
-    (socket.TCP_KEEPIDLE, 15),
-    (socket.TCP_KEEPINTVL, 5),
-    (socket.TCP_KEEPCNT, 4),
-)
 
 
 class WireFault(Exception):
@@ -121,15 +116,12 @@ class Request:
     vet: Callable[[int, http.client.HTTPMessage], None] = _take
 
 
-def tls_context(ca_file: str | None, environment: Mapping[str, str]) -> ssl.SSLContext:
-    """Trust certifi's authorities, or those of REQUESTS_CA_BUNDLE or SSL_CERT_FILE; and *ca_file*'s too."""
-    import certifi
+class Place(NamedTuple):
+    """What a connection can be used again for."""
 
-    base = environment.get("REQUESTS_CA_BUNDLE") or environment.get("SSL_CERT_FILE") or certifi.where()
-    context = ssl.create_default_context(cafile=base)
-    if ca_file is not None:
-        context.load_verify_locations(cafile=ca_file)
-    return context
+    scheme: str
+    netloc: str
+    is_relayed: bool  # another process does its TLS
 
 
 class Wire:
@@ -147,10 +139,11 @@ class Wire:
         self._user_agent = user_agent
         self._environment = environment
         self._ca_file = ca_file
+        self.process: TlsProcess | None = None  # for TLS of large bodies; made with the context
         self._connect_seconds = connect_seconds
         self._idle_per_host = idle_per_host
         self._lock = threading.Lock()
-        self._idle: dict[tuple[str, str], list[tuple[float, http.client.HTTPConnection]]] = {}
+        self._idle: dict[Place, list[tuple[float, http.client.HTTPConnection]]] = {}
         self._context: ssl.SSLContext | None = None
         self._closed = False
         self._broken_off = False
@@ -160,7 +153,8 @@ class Wire:
         """Send *request* and return the answer, whatever its status. Raises WireFault; blocks the thread."""
         url = urlsplit(request.url)
         proxy = proxy_for(url, self._environment)
-        connection = self._idle_connection(url) or self._connect(url, proxy, limits)
+        place = Place(url.scheme, url.netloc, self._is_relayed(url, request))
+        connection = self._idle_connection(place) or self._connect(url, proxy, limits, place.is_relayed)
         response: http.client.HTTPResponse | None = None
         good = False
         try:
@@ -173,7 +167,7 @@ class Wire:
             with self._lock:
                 self._busy.discard(connection)
             if good:
-                self._put_back(url, connection)
+                self._put_back(place, connection)
             else:
                 if response is not None:
                     response.close()  # or it would hold the socket open
@@ -188,6 +182,8 @@ class Wire:
         for connections in idle.values():
             for _, connection in connections:
                 connection.close()
+        if self.process is not None:
+            self.process.close()
 
     def break_off(self) -> None:
         """End every request under way at once, as if the network had gone, and refuse new ones."""
@@ -207,41 +203,55 @@ class Wire:
 
     # --- connections ------------------------------------------------------------------------------------
 
-    def _idle_connection(self, url: SplitResult) -> http.client.HTTPConnection | None:
+    def _is_relayed(self, url: SplitResult, request: Request) -> bool:
+        """Say whether TLS is to be another process's matter: for large bodies, once there is one."""
+        if url.scheme != "https" or self.process is None:
+            return False
+        size = 0 if request.into is None else len(request.into)
+        return size >= RELAYED and self.process.is_ready()
+
+    def _idle_connection(self, place: Place) -> http.client.HTTPConnection | None:
         """Take the connection that was used last, if it still stands."""
         while True:
             with self._lock:
-                waiting = self._idle.get((url.scheme, url.netloc))
+                waiting = self._idle.get(place)
                 if not waiting:
                     return None
                 since, connection = waiting.pop()
-            if time.monotonic() - since < IDLE_SECONDS and _is_quiet(connection):
+            if (
+                time.monotonic() - since < IDLE_SECONDS
+                and connection.sock is not None
+                and is_quiet(connection.sock)
+            ):
                 return connection
             connection.close()
 
-    def _put_back(self, url: SplitResult, connection: http.client.HTTPConnection) -> None:
+    def _put_back(self, place: Place, connection: http.client.HTTPConnection) -> None:
         with self._lock:
-            waiting = self._idle.setdefault((url.scheme, url.netloc), [])
+            waiting = self._idle.setdefault(place, [])
             if not self._closed and len(waiting) < self._idle_per_host:
                 waiting.append((time.monotonic(), connection))
                 return
         connection.close()
 
-    def _connect(self, url: SplitResult, proxy: Proxy | None, limits: Limits) -> http.client.HTTPConnection:
+    def _connect(
+        self, url: SplitResult, proxy: Proxy | None, limits: Limits, is_relayed: bool
+    ) -> http.client.HTTPConnection:
         wait = min(self._connect_seconds, limits.next_wait())
         host, port = (proxy.host, proxy.port) if proxy else (url.hostname or "", url.port)
         connection: http.client.HTTPConnection
         if url.scheme == "https":
-            connection = http.client.HTTPSConnection(host, port, timeout=wait, context=self._tls())
+            context, process = self._tls(), self.process if is_relayed else None
+            connection = RelayedConnection(
+                host, port, timeout=wait, context=context, name=url.hostname or "", process=process
+            )
             if proxy is not None:
                 connection.set_tunnel(url.hostname or "", url.port or 443, headers=dict(proxy.headers))
         else:
             connection = http.client.HTTPConnection(host, port, timeout=wait)
         try:
             connection.connect()
-            for option, value in KEEPALIVE:
-                connection.sock.setsockopt(socket.IPPROTO_TCP, option, value)
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            keep_alive(tcp_socket(connection.sock))
         except Exception as exc:
             connection.close()
             raise _connect_fault(exc, f"{host}:{connection.port}") from None
@@ -251,7 +261,8 @@ class Wire:
         with self._lock:
             if self._context is None:
                 try:
-                    self._context = tls_context(self._ca_file, self._environment)
+                    files = authorities(self._ca_file, self._environment)
+                    self._context, self.process = tls_context(files), TlsProcess(files)
                 except OSError as exc:
                     raise WireFault(Fault.CERTIFICATE, sent=False, detail=str(exc)) from None
             return self._context
@@ -321,9 +332,9 @@ class Wire:
         """Wait for the answer to begin, as long as the bytes still leave this machine's buffers."""
         poll = select.poll()
         poll.register(sock, select.POLLIN)
-        waiting, since = _undelivered(sock), time.monotonic()
+        waiting, since = undelivered(sock), time.monotonic()
         while waiting and not poll.poll(200):
-            still = _undelivered(sock)
+            still = undelivered(sock)
             if still < waiting:
                 waiting, since = still, time.monotonic()
                 request.progress(0)
@@ -449,22 +460,6 @@ def _ends_by_close(response: http.client.HTTPResponse, request: Request) -> bool
 
 def _size(body: bytes | Readable) -> int:
     return len(body) if isinstance(body, bytes) else body.size
-
-
-def _undelivered(sock: socket.socket) -> int:
-    """Return the bytes that the other side has not acknowledged (Linux, SIOCOUTQ)."""
-    held = array.array("i", [0])
-    fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, held)
-    return held[0]
-
-
-def _is_quiet(connection: http.client.HTTPConnection) -> bool:
-    """Say whether an idle connection has nothing to read: bytes, or its end, make it useless."""
-    if connection.sock is None:
-        return False
-    poll = select.poll()
-    poll.register(connection.sock, select.POLLIN)
-    return not poll.poll(0)
 
 
 def _connect_fault(exc: Exception, where: str) -> WireFault:

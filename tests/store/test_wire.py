@@ -3,7 +3,6 @@
 import contextlib
 import os
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -265,28 +264,6 @@ def test_a_check_that_raises_ends_the_request(wire: Wire) -> None:
 
 
 # --- TLS --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
-    subprocess.run(
-        [*command.split(), *names, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True
-    )
-    return cert, key
-
-
-@pytest.fixture(scope="module")
-def tls_emulator(
-    certificate: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Emulator]:
-    cert, key = certificate
-    arguments = ["--tls-cert", str(cert), "--tls-key", str(key)]
-    with Emulator(tmp_path_factory.mktemp("data"), arguments=arguments, cafile=cert) as server:
-        yield server
 
 
 async def test_a_server_with_a_certificate_of_its_own_is_trusted_by_its_ca_file(

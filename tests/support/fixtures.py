@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,30 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """One emulator for all tests of the session; who changes its settings puts them back."""
     data: Path = tmp_path_factory.mktemp("emulator")
     with Emulator(data) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate that nobody knows, for this machine's loopback address, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    subprocess.run(
+        [*command.split(), *names, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True
+    )
+    return cert, key
+
+
+@pytest.fixture(scope="session")
+def tls_emulator(
+    certificate: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Emulator]:
+    """An emulator behind that certificate, as `emulator` otherwise."""
+    cert, key = certificate
+    arguments = ["--tls-cert", str(cert), "--tls-key", str(key)]
+    with Emulator(tmp_path_factory.mktemp("data"), arguments=arguments, cafile=cert) as server:
         yield server
 
 
