@@ -61,6 +61,7 @@ from b2mount.mount_world import (
 from b2mount.store.budget import Budget
 from b2mount.store.connect import MountStore, open_store
 from b2mount.store.early import EarlyAuthorization
+from b2mount.store.store import BucketRow
 
 log = logging.getLogger("b2mount.mount")
 
@@ -152,15 +153,16 @@ async def _main(
         _keep_what_was_imported()
         grant = await store.authorize()
         source = parse_source(options.source) if options.source else None
+        told: list[BucketRow] = []
         scope = await find_scope(
-            store, grant, source, bucket_id=options.bucket_id, read_only=options.read_only
+            store, grant, source, bucket_id=options.bucket_id, read_only=options.read_only, told=told
         )
         now_ms, skew_ms = int(time.time() * 1000), int(store.skew_seconds * 1000)
         check_options(options, grant, now_ms=now_ms + max(skew_ms, 0))
         options = shown_options(options, now_ms=now_ms + skew_ms)
         async with trio.open_nursery() as asking:  # side by side: each is a round trip that a start waits for
             asking.start_soon(warn_if_empty, store, grant, scope, options)
-            lock_buckets = await find_lock_buckets(store, grant, scope)
+            lock_buckets = await find_lock_buckets(store, grant, scope, told)
         state = exits.enter_context(open_state(options, grant.account_id, scope))
         journal = Journal(state, hard_delete=options.hard_delete, spool_size=options.spool_size)
         write_label(journal.directory, label_of(options, grant.account_id, scope))

@@ -22,7 +22,7 @@ from b2mount.core.scope import (
     unknown_bucket_id,
 )
 from b2mount.store.connect import MountStore
-from b2mount.store.store import Store
+from b2mount.store.store import BucketRow, Store
 
 log = logging.getLogger("b2mount.mount")
 
@@ -34,17 +34,19 @@ async def find_scope(
     *,
     bucket_id: str | None = None,
     read_only: bool = False,
+    told: list[BucketRow] | None = None,
 ) -> Scope:
     """Say what the root of the mount shows; *bucket_id* is what a person said of SOURCE's bucket.
 
-    The bucket's ID stays None where the key cannot learn it and need not. Raises ScopeError.
+    What B2 tells of buckets on the way is added to *told*. The bucket's ID stays None where the key cannot
+    learn it and need not. Raises ScopeError.
     """
     scope = resolve_scope(grant, source)
     if scope.single is None:
         if bucket_id is not None:
             raise ScopeError("--bucket-id was said, but no bucket", "name the bucket too, as SOURCE")
         return scope
-    known = scope.single.bucket_id or await _ask_for_id(store, grant, scope.single)
+    known = scope.single.bucket_id or await _ask_for_id(store, grant, scope.single, told)
     if known is not None:
         if bucket_id not in (None, known):
             raise ScopeError(
@@ -59,7 +61,9 @@ async def find_scope(
     return replace(scope, single=replace(scope.single, bucket_id=known))
 
 
-async def _ask_for_id(store: Store, grant: Grant, bucket: RootBucket) -> str | None:
+async def _ask_for_id(
+    store: Store, grant: Grant, bucket: RootBucket, told: list[BucketRow] | None
+) -> str | None:
     """Ask B2 for the ID of a bucket, if the key may. Raises ScopeError where there is no such bucket."""
     if not grant.has(Capability.LIST_BUCKETS):
         return None
@@ -68,6 +72,8 @@ async def _ask_for_id(store: Store, grant: Grant, bucket: RootBucket) -> str | N
         raise ScopeError(
             f"there is no bucket {bucket.name!r} in this account", "b2mount check lists the buckets there are"
         )
+    if told is not None:
+        told += rows
     return rows[0].bucket_id
 
 

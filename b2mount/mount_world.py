@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -141,15 +141,21 @@ def label_of(options: MountOptions, account_id: str, scope: Scope) -> Label:
     )
 
 
-async def find_lock_buckets(store: Store, grant: Grant, scope: Scope) -> frozenset[str]:
-    """Return the IDs of the buckets with Object Lock, as far as the key lets them be known."""
+async def find_lock_buckets(
+    store: Store, grant: Grant, scope: Scope, told: Sequence[BucketRow] = ()
+) -> frozenset[str]:
+    """Return the IDs of the buckets with Object Lock, as far as the key lets them be known.
+
+    Those of which B2 has *told* already are not asked for again.
+    """
     if not grant.has(Capability.LIST_BUCKETS, Capability.READ_BUCKET_RETENTIONS):
         return frozenset()
     known = [scope.single] if scope.single is not None else scope.buckets
-    found: list[BucketRow] = []
+    found = list(told)
     try:
         for bucket in known or ():
-            found += await store.list_buckets(bucket_id=bucket.bucket_id)
+            if bucket.bucket_id not in {row.bucket_id for row in told}:
+                found += await store.list_buckets(bucket_id=bucket.bucket_id)
         if known is None:
             found += await store.list_buckets()
     except B2MountError as exc:

@@ -312,3 +312,16 @@ def test_removing_a_lock_needs_the_right_to_set_it_whether_or_not_there_is_one(
                 with refused(errno.EPERM):
                     os.removexattr(mount.path / "file", name)
             assert not requests_of(emulator, mount.key, since)
+
+
+def test_a_key_for_all_buckets_asks_once_of_the_one_that_is_mounted_and_knows_its_lock(
+    emulator: Emulator, locked: str, tmp_path: Path
+) -> None:
+    emulator.upload(locked, "file", b"x")
+    key = emulator.create_key([*ALL, "readBucketRetentions"])
+    since = emulator.last_seq()
+    with Mount(emulator, tmp_path, key, source=locked) as mount:
+        assert calls_of(emulator, key, since).count("b2_list_buckets") == 1
+        os.setxattr(mount.path / "file", "user.short", b"x" * 100)
+        with refused(errno.ENOSPC):  # 2048 bytes of file info are all that a bucket with Object Lock takes
+            os.setxattr(mount.path / "file", "user.long", b"x" * 3000)
