@@ -133,8 +133,9 @@ def _choose(found: "list[Leftover]", scope: str | None) -> "Leftover":
     named = named or [left for left in found if left.label is not None and left.label.source == word]
     if len(named) != 1:
         problem = "no scope is called" if not named else "several scopes are called"
-        known = ", ".join(left.directory.name for left in (named or found)) or "none"
-        raise Failure(f"{problem} {scope!r}", f"there is: {known}", "--state-dir names another place")
+        known = ", ".join(left.directory.name for left in (named or found))
+        there = f"there is: {known}" if known else "no mount has left anything in the state directory"
+        raise Failure(f"{problem} {scope!r}", there, "--state-dir names another place")
     return named[0]
 
 

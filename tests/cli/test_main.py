@@ -168,3 +168,13 @@ def test_each_kind_of_end_has_its_status(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_what_is_printed_cannot_drive_a_terminal() -> None:
     assert printable("a\x1b[2J\nb\u202ec é☕") == "a\\x1b[2J\\nb\\u202ec é☕"
+
+
+def test_recovering_a_scope_where_nothing_was_mounted_says_that_nothing_was(shell: Shell) -> None:
+    done = shell.run("recover", "photos")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "b2mount: error: no scope is called 'photos'",
+        "b2mount: hint: no mount has left anything in the state directory",
+        "b2mount: hint: --state-dir names another place",
+    ]
