@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 from cachetools import TTLCache
@@ -36,6 +36,7 @@ from b2mount.fs.nodes import DirectoryNode, FileNode, Node
 from b2mount.fs.readdir import OpenDirectory, Readdir
 from b2mount.fs.renames import Renames
 from b2mount.fs.stats import Stat, Stats
+from b2mount.fs.stretches import PlainFile, Stretch
 from b2mount.fs.tree import NameMissing, Tree
 from b2mount.fs.world import World
 from b2mount.fs.xattrs import Xattrs
@@ -55,6 +56,22 @@ class Caller:
 
     uid: int
     gid: int
+
+
+class Entry(NamedTuple):
+    """A directory entry to hand out; the offset that follows it."""
+
+    name: bytes
+    node: Node
+    stat: Stat
+    next_offset: int
+
+
+class PlainFiles(NamedTuple):
+    """Files that follow one another; what they have in common, and what not. Offsets lack DOTS."""
+
+    common: Stat
+    files: Iterable[PlainFile]  # who asks for the next has handed out the one before
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,11 +343,11 @@ class FileSystem:
         handle.node.handles += 1
         return number
 
-    def entries(self, number: int, offset: int) -> Iterator[tuple[bytes, Node, Stat, int]]:
-        """Yield name, node, numbers and next offset of the entries known without a call.
+    def entries(self, number: int, offset: int) -> Iterator[Entry | PlainFiles]:
+        """Yield the entries known without a call, and plain files by the stretch.
 
-        The caller counts the lookups of those it hands out, lets the others go by `let_go`, and does not
-        await meanwhile. `.` and `..` come first; the kernel counts no lookup for them.
+        The caller counts the lookups of those it hands out, but for plain files, lets the others go by
+        `let_go`, and does not await meanwhile. `.` and `..` come first; the kernel counts no lookup for them.
         """
         handle = self._directories[number]
         directory = handle.node
@@ -339,9 +356,13 @@ class FileSystem:
         until = trio.current_time() + self._world.options.listing_ttl
         for at, (name, node) in enumerate([(b".", directory), (b"..", directory.parent or directory)]):
             if offset <= at:
-                yield name, node, self._stats.of(node, until), at + 1
+                yield Entry(name, node, self._stats.of(node, until), at + 1)
         for entry in self._readdir.known(handle, max(offset - DOTS, 0)):
-            yield entry.name, entry.node, self._stats.of(entry.node, entry.until), entry.next_offset + DOTS
+            if isinstance(entry, Stretch):
+                yield PlainFiles(self._stats.of_plain_files(entry.directory, entry.until), entry)
+            else:
+                stat = self._stats.of(entry.node, entry.until)
+                yield Entry(entry.name, entry.node, stat, entry.next_offset + DOTS)
 
     async def more_entries(self, number: int) -> bool:
         """Wait until more entries are known; False at the end."""
@@ -395,6 +416,10 @@ class FileSystem:
         """Forget what lies under a directory; add the entries that the kernel may hold to *told*."""
         if not node.shows_buckets:
             self.tree.forget(node.bucket_id, node.prefix)
+        for run in node.runs:
+            for at in run.places():
+                key = run.chunk.key(at).decode("utf-8", "surrogatepass")
+                told += [(node.ino, self.tree.views.name_of(node, key, twin=twin)) for twin in (False, True)]
         for key, child in list(node.children.items()):
             told.append((node.ino, self.tree.views.name_of(node, key, twin=False)))
             if isinstance(child, DirectoryNode):

@@ -6,12 +6,14 @@ the end. Knows nothing of calls, listings or the journal's order.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import trio
 
+from b2mount.cache.listing import Chunk, Listing
 from b2mount.core.posix import Attributes, from_info
 from b2mount.core.views import View
+from b2mount.fs.runs import KEPT_PART, MOST_PLACES, PLACE_BITS, SMALL, Run
 from b2mount.journal.drafts import Draft
 from b2mount.store.packed import Rows
 from b2mount.store.store import FileVersion
@@ -154,7 +156,7 @@ class FileNode(Node):
 class DirectoryNode(Node):
     """A directory of a bucket; or, with an empty bucket ID, the root that shows one directory a bucket."""
 
-    __slots__ = ("bucket_id", "bucket_name", "children", "entry_key", "touched_ns", "view")
+    __slots__ = ("bucket_id", "bucket_name", "children", "entry_key", "runs", "touched_ns", "view")
 
     def __init__(
         self,
@@ -172,7 +174,8 @@ class DirectoryNode(Node):
         self.view = view  # the look at its bucket; None: the present
         self.bucket_id = bucket_id
         self.bucket_name = bucket_name
-        self.children: dict[str, Node] = {}  # those that the kernel or a handle may hold
+        self.children: dict[str, Node] = {}  # those that the kernel or a handle may hold,
+        self.runs: list[Run] = []  # but for the files that have no node yet
         self.touched_ns: int | None = None  # mtime by changes made here since the attributes were set
 
     @property
@@ -208,22 +211,34 @@ class DirectoryNode(Node):
 
 
 class Nodes:
-    """All nodes by inode number."""
+    """All nodes by inode number; and what stands for files that have none yet (fs/runs.py)."""
 
     def __init__(self) -> None:
-        self._by_ino: dict[int, Node] = {}
+        self._by_ino: dict[int, Node | int] = {}  # an int: a run's base, plus a place in it
+        self._runs: dict[int, Run] = {}  # by number, those of which the kernel holds anything
+        self._last_run = 0
 
     def __len__(self) -> int:
         return len(self._by_ino)
 
     def __iter__(self) -> Iterator[Node]:
-        return iter(list(self._by_ino.values()))
-
-    def __getitem__(self, ino: int) -> Node:
-        return self._by_ino[ino]
+        return iter([node for node in self._by_ino.values() if isinstance(node, Node)])
 
     def get(self, ino: int) -> Node | None:
-        return self._by_ino.get(ino)
+        """Return the node of a number, made now where a file had none."""
+        found = self._by_ino.get(ino)
+        return self._at(found) if isinstance(found, int) else found
+
+    def child(self, parent: DirectoryNode, key: str) -> Node | None:
+        """Return the node that has a key in a directory, made now where a file had none."""
+        node = parent.children.get(key)
+        if node is None and parent.runs and not key.endswith("/"):
+            raw = key.encode("utf-8", "surrogatepass")
+            for run in parent.runs:
+                at = run.find(raw)
+                if at is not None:
+                    return self._make(run, at)
+        return node
 
     def new_file(self, parent: DirectoryNode, key: str, content: Content | None) -> FileNode:
         """Make the node of a file and put it in its directory, in the place of one that somebody removed."""
@@ -259,16 +274,95 @@ class Nodes:
         return node
 
     def _number(self, parent: DirectoryNode, key: str) -> int:
-        """Return a free inode number that follows from the names on the way down.
+        return self.numbers(parent)(key.encode("utf-8", "surrogatepass"))
+
+    def numbers(self, parent: DirectoryNode) -> Callable[[bytes], int]:
+        """Return what tells a free inode number for each key, which follows from the names on the way down.
 
         So a name that the kernel forgot, or that another mount of the same scope shows, has its number again:
         programs that take a new number for a new file (git, restic, borg) need not read it again.
         """
-        text = f"{parent.ino}/{key}".encode("utf-8", "surrogatepass")
-        number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) & INO_MASK
-        while number <= ROOT_INO or number in self._by_ino:  # another's, perhaps an unlinked file's
-            number = (number + 1) & INO_MASK
+        known, begun = self._by_ino, hashlib.blake2b(b"%d/" % parent.ino, digest_size=8)
+        from_bytes, copy = int.from_bytes, begun.copy
+
+        def number(key: bytes) -> int:
+            digest = copy()
+            digest.update(key)
+            number = from_bytes(digest.digest(), "big") & INO_MASK
+            while number <= ROOT_INO or number in known:  # another's, perhaps an unlinked file's
+                number = (number + 1) & INO_MASK
+            return number
+
         return number
+
+    # --- files without a node ----------------------------------------------------------------------------
+
+    def run_of(self, parent: DirectoryNode, listing: Listing, chunk: Chunk) -> Run | None:
+        """Return the run of a page; None for a page that is too long for one."""
+        for run in reversed(parent.runs):
+            if run.chunk is chunk:
+                return run
+        if len(chunk) > MOST_PLACES:
+            return None
+        self._last_run += 1
+        return Run(parent, listing, chunk, self._last_run)
+
+    def hold(self, run: Run, at: int, ino: int, lookups: int = 1) -> None:
+        """Take note that the kernel was handed a file, which it did not hold, under a free number."""
+        if not run.held:
+            self._runs[run.base >> PLACE_BITS] = run
+            run.parent.runs.append(run)
+        run.put_in(at, ino, lookups)
+        self._by_ino[ino] = run.base + at
+
+    def pass_on(self, old: Run, was_at: int, new: Run, at: int) -> None:
+        """Let a newer page tell of a file that the kernel holds."""
+        ino, lookups = self._take_out(old, was_at)
+        self.hold(new, at, ino, lookups)
+
+    def detach_from(self, run: Run, at: int) -> None:
+        """Take the name away from a file without a node: a newer page tells of another."""
+        self.detach(self._make(run, at))
+
+    def settle(self, run: Run) -> None:
+        """Let go a page that is remembered for a few files alone."""
+        if not run.is_worth_its_page:
+            for at in list(run.places()):
+                self._make(run, at).settle()
+
+    def _at(self, number: int) -> FileNode:
+        return self._make(self._runs[number >> PLACE_BITS], number & (MOST_PLACES - 1))
+
+    def _make(self, run: Run, at: int) -> FileNode:
+        """Make the node of a file that had none."""
+        parent, key = run.parent, run.chunk.key(at).decode("utf-8", "surrogatepass")
+        node = FileNode(run.inos[at], parent, key, None)
+        node.point_to(run.chunk.rows, run.chunk.row(at))
+        parent.children.setdefault(key, node)  # before its run goes, lest the directory went with that
+        _, node.lookups = self._take_out(run, at)
+        self._by_ino[node.ino] = node
+        return node
+
+    def _take_out(self, run: Run, at: int) -> tuple[int, int]:
+        taken = run.take_out(at)
+        if not run.held:
+            del self._runs[run.base >> PLACE_BITS]
+            run.parent.runs.remove(run)
+        return taken
+
+    def _forget_without_node(self, number: int, count: int) -> None:
+        run, at = self._runs[number >> PLACE_BITS], number & (MOST_PLACES - 1)
+        if run.lookups[at] > count:
+            run.lookups[at] -= count
+            return
+        ino, _ = self._take_out(run, at)
+        del self._by_ino[ino]
+        if not run.held:
+            self.drop_if_unused(run.parent)
+        elif len(run.chunk) > SMALL and run.held == len(run.chunk) // KEPT_PART:
+            self.settle(run)
+
+    # --- names -------------------------------------------------------------------------------------------
 
     def detach(self, node: Node) -> None:
         """Take a node's name away; who holds it open goes on."""
@@ -301,14 +395,16 @@ class Nodes:
     def forget(self, ino: int, count: int) -> None:
         """Take back *count* lookups that the kernel forgets."""
         node = self._by_ino.get(ino)
-        if node is not None:
+        if isinstance(node, int):
+            self._forget_without_node(node, count)
+        elif node is not None:
             node.lookups -= count
             self.drop_if_unused(node)
 
     def drop_if_unused(self, node: Node) -> None:
         """Let a node go that neither the kernel, nor a handle, nor a child needs; then its parents."""
         while node.lookups <= 0 and node.handles == 0 and node.ino != ROOT_INO:
-            if isinstance(node, DirectoryNode) and node.children:
+            if isinstance(node, DirectoryNode) and (node.children or node.runs):
                 return
             if isinstance(node, FileNode) and node.working is not None and not node.gone:
                 return  # not committed yet

@@ -17,19 +17,15 @@ from b2mount.cache.listing import GONE, LIVE, Chunk, Listing
 from b2mount.core.access import Operation
 from b2mount.core.names import MAX_ENTRY_BYTES, shown
 from b2mount.core.scope import Place, admits, next_step, place
-from b2mount.core.views import END_OF_NAME, VERSIONS_ROOT
+from b2mount.core.views import END_OF_NAME
 from b2mount.fs.nodes import Content, DirectoryNode, Node
 from b2mount.fs.overlay import Fact, Mark, shows
+from b2mount.fs.stretches import WHOLE_ESCAPED, Stretch, is_among
 from b2mount.fs.tree import Tree
 from b2mount.fs.views import is_history
 from b2mount.fs.world import World
 from b2mount.journal.drafts import Draft
 from b2mount.store.store import FileVersion
-
-# keys, of files and of directories, that are or may be shown under another name
-WHOLE_ESCAPED = frozenset(
-    name + slash for name in (b"", b".", b"..", VERSIONS_ROOT.encode()) for slash in (b"", b"/")
-)
 
 
 @dataclass(slots=True)
@@ -83,8 +79,11 @@ class Readdir:
         """Look afresh."""
         handle.listing, handle.keys, handle.finished = None, [], False
 
-    def known(self, handle: OpenDirectory, offset: int) -> Iterator[DirectoryEntry]:
-        """Yield the entries from *offset* on that are known without a call; do not await meanwhile."""
+    def known(self, handle: OpenDirectory, offset: int) -> Iterator[DirectoryEntry | Stretch]:
+        """Yield the entries from *offset* on that are known without a call; do not await meanwhile.
+
+        A stretch must be iterated to its end before the next is asked for.
+        """
         node = handle.node
         if node.shows_buckets or place(node.prefix, self._world.scope.limit) is Place.ABOVE:
             yield from self._made_up(handle, offset)
@@ -175,42 +174,54 @@ class Readdir:
             elif key in node.children:
                 yield DirectoryEntry(os.fsencode(key[:-1]), node.children[key], until, at + 1)
 
-    def _of_chunk(self, view: _View, chunk: Chunk, offset: int) -> Iterator[DirectoryEntry]:
+    def _of_chunk(self, view: _View, chunk: Chunk, offset: int) -> Iterator[DirectoryEntry | Stretch]:
         """Yield the entries of one page from *offset* on. Raises _TooEarly."""
-        listing, until, facts = view.listing, view.until, view.facts
-        rows, state, count = chunk.rows, chunk.state, len(chunk)
-        is_plain, ahead = rows.is_plain and not is_history(view.node), chunk.first + count // 2
-        following: bytes | None = chunk.key(offset - chunk.first)
-        for at in range(offset - chunk.first, count):
-            raw = following
-            assert raw is not None
-            following = chunk.key(at + 1) if at + 1 < count else None
-            at_place = chunk.first + at
-            if at_place >= ahead and not listing.complete:
-                ahead = listing.told
-                self._world.listings.extend_ahead(view.node.bucket_id, listing)
-            is_told = state is None or state[at] == LIVE
-            is_changed = bool(facts) and _is_among(facts, raw)
-            if is_changed or not is_told or not is_plain or raw in WHOLE_ESCAPED:
-                is_gone = not is_changed and state is not None and state[at] == GONE
-                if not is_gone or self._is_superseded(view):
-                    entry = self._checked(view, _decode(raw), at_place, at_place + 1)
-                    if entry is not None:
-                        yield entry
-                continue
-            if raw.endswith(b"/"):
-                child: Node = self._tree.directory_node(view.node, raw.decode())
-                yield DirectoryEntry(raw[:-1], child, until, at_place + 1)
-                continue
-            if (following is None or following.startswith(raw) or listing.has_added) and self._has_twin(
-                view, at_place, raw
-            ):
-                entry = self._checked(view, raw.decode(), at_place, at_place + 1)
+        is_plain, at = chunk.rows.is_plain and not is_history(view.node), offset - chunk.first
+        while at < len(chunk):
+            if is_plain:
+                plain = Stretch(
+                    self._world.nodes,
+                    view.node,
+                    view.listing,
+                    chunk,
+                    at,
+                    facts=view.facts,
+                    until=view.until,
+                    on_half=lambda: self._list_ahead(view),
+                )
+                yield plain
+                at = plain.at
+            elif at >= len(chunk) // 2:
+                self._list_ahead(view)
+            if at < len(chunk):
+                entry = self._special(view, chunk, at, is_plain=is_plain)
                 if entry is not None:
                     yield entry
-                continue
-            child = self._tree.row_node(view.node, raw.decode(), rows, chunk.row(at))
-            yield DirectoryEntry(raw, child, until, at_place + 1)
+                at += 1
+
+    def _list_ahead(self, view: _View) -> None:
+        self._world.listings.extend_ahead(view.node.bucket_id, view.listing)
+
+    def _special(self, view: _View, chunk: Chunk, at: int, *, is_plain: bool) -> DirectoryEntry | None:
+        """Return the entry of a name that is in no stretch; None for one that is gone. Raises _TooEarly."""
+        listing, state, facts = view.listing, chunk.state, view.facts
+        raw, at_place = chunk.key(at), chunk.first + at
+        is_told = state is None or state[at] == LIVE
+        is_changed = bool(facts) and is_among(facts, raw)
+        if is_changed or not is_told or not is_plain or raw in WHOLE_ESCAPED:
+            is_gone = not is_changed and state is not None and state[at] == GONE
+            if is_gone and not self._is_superseded(view):
+                return None
+            return self._checked(view, _decode(raw), at_place, at_place + 1)
+        if raw.endswith(b"/"):
+            child: Node = self._tree.directory_node(view.node, raw.decode())
+            return DirectoryEntry(raw[:-1], child, view.until, at_place + 1)
+        following = chunk.key(at + 1) if at + 1 < len(chunk) else None
+        may_have_twin = following is None or following.startswith(raw) or listing.has_added
+        if may_have_twin and self._has_twin(view, at_place, raw):
+            return self._checked(view, raw.decode(), at_place, at_place + 1)
+        child = self._tree.row_node(view.node, raw.decode(), chunk.rows, chunk.row(at))
+        return DirectoryEntry(raw, child, view.until, at_place + 1)
 
     def _has_twin(self, view: _View, at: int, raw: bytes) -> bool:
         """Say whether a directory stands beside a file that a page brought. Raises _TooEarly."""
@@ -297,9 +308,3 @@ def _has_directory_beside(view: _View, key: str) -> bool:
 
 def _decode(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogatepass")
-
-
-def _is_among(facts: Mapping[str, Fact], raw: bytes) -> bool:
-    """Say whether own changes tell anything of a key, or of a directory of the same name."""
-    key = _decode(raw)
-    return key in facts or key + "/" in facts

@@ -90,7 +90,7 @@ class Renames:
         demand_movable(node)
         self._world.demand(Operation.UNLINK, node.name)
         self._changes.locks.demand_deletable([node.current])
-        replaced = to.parent.children.get(to.component)
+        replaced = self._world.nodes.child(to.parent, to.component)
         if isinstance(replaced, FileNode):
             await self._changes.keep_open_content(replaced)
         if node.working is not None and node.working.large is not None:
@@ -128,7 +128,7 @@ class Renames:
 
     def _drop_target_node(self, to: _Place) -> None:
         """Take the name away from what has it now; who holds that open goes on."""
-        other = to.parent.children.get(to.component)
+        other = self._world.nodes.child(to.parent, to.component)
         if isinstance(other, FileNode):
             if other.working is not None:
                 self._world.journal.streams.give_up(other.working)

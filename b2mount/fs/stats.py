@@ -95,6 +95,14 @@ class Stats:
             timeout,
         )
 
+    def of_plain_files(self, directory: DirectoryNode, until: float) -> Stat:
+        """Return what the plain files of a directory have in common (fs/stretches.py)."""
+        world = self._world
+        timeout = max(until - trio.current_time(), 0.0)
+        self._update_masks()
+        mode = self._plain_mode & ~ANY_WRITE if directory.is_past else self._plain_mode
+        return Stat(0, mode, 1, world.uid, world.gid, 0, 0, 0, 0, 0, timeout, timeout)
+
     def _update_masks(self) -> None:
         """Take the permission bits that the key leaves, anew when the key was authorized again."""
         world = self._world

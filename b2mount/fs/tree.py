@@ -224,7 +224,7 @@ class Tree:
 
     def file_node(self, parent: DirectoryNode, key: str, content: Content) -> FileNode:
         """Return the node of a file that holds *content*; a new one where somebody else replaced it."""
-        node = parent.children.get(key)
+        node = self._world.nodes.child(parent, key)
         if isinstance(node, FileNode):
             if node.is_written or same_content(node.current, content):
                 return node
@@ -233,7 +233,7 @@ class Tree:
 
     def row_node(self, parent: DirectoryNode, key: str, rows: Rows, row: int) -> FileNode:
         """Return the node of a file that a row of a page tells of; as `file_node`."""
-        node = parent.children.get(key)
+        node = self._world.nodes.child(parent, key)
         if isinstance(node, FileNode):
             if node.is_written:
                 return node
@@ -307,8 +307,10 @@ class Tree:
         node = self.find_directory(bucket_id, listing.directory)
         if node is None:
             return
-        if len(node.children) > MOST_CHECKED * max(listing.places, 1):
+        held = len(node.children) + sum(run.held for run in node.runs)
+        if held > MOST_CHECKED * max(listing.places, 1):
             return  # the first page of very many; the kernel asks for each again as its time runs out
+        self._detach_replaced(node, listing)
         for key, child in list(node.children.items()):
             if not isinstance(child, FileNode) or child.is_written:
                 continue
@@ -320,12 +322,31 @@ class Tree:
                 name = self.views.name_of(node, key, twin=listing.has(key + "/"))
                 self._world.invalidate_entry(node.ino, name)
 
+    def _detach_replaced(self, node: DirectoryNode, listing: Listing) -> None:
+        """Have the files without a node lose their names of which a fresh listing shows another version."""
+        for run in list(node.runs):
+            for at in list(run.places()):
+                key = run.chunk.key(at).decode("utf-8", "surrogatepass")
+                if not listing.knows(key):
+                    continue
+                row = listing.get(key)
+                is_same = row is not None and row.file_id == run.chunk.rows.file_id(run.chunk.row(at))
+                if is_same or self._world.overlay.get(node.bucket_id, node.prefix + key) is not None:
+                    continue
+                self._world.nodes.detach_from(run, at)
+                name = self.views.name_of(node, key, twin=listing.has(key + "/"))
+                self._world.invalidate_entry(node.ino, name)
+
     def on_dropped_listing(self, bucket_id: str, listing: Listing) -> None:
         """Let go the pages of a listing that is remembered no more."""
         node = self.find_directory(bucket_id, listing.directory)
-        for child in node.children.values() if node is not None else ():
+        if node is None:
+            return
+        for child in node.children.values():
             if isinstance(child, FileNode):
                 child.settle()
+        for run in list(node.runs):
+            self._world.nodes.settle(run)
 
     def find_directory(self, bucket_id: str, directory: str) -> DirectoryNode | None:
         """Return the node of a directory prefix if there is one."""
@@ -349,7 +370,7 @@ class Tree:
         """Return the node of a B2 file name if there is one."""
         directory = name[: name.rfind("/") + 1]
         parent = self.find_directory(bucket_id, directory)
-        node = parent.children.get(name[len(directory) :]) if parent is not None else None
+        node = self._world.nodes.child(parent, name[len(directory) :]) if parent is not None else None
         return node if isinstance(node, FileNode) else None
 
     async def walk(self, path: str) -> Node:

@@ -22,17 +22,6 @@ def stored() -> MemoryStore:
     return MemoryStore(plain.account)
 
 
-async def list_all(mount: Little, ino: int) -> None:
-    handle, offset = mount.fs.opendir(ino), 0
-    while True:
-        for _, node, _, following in mount.fs.entries(handle, offset):
-            mount.fs.let_go(node)
-            offset = following
-        if not await mount.fs.more_entries(handle):
-            break
-    mount.fs.releasedir(handle)
-
-
 async def read(mount: Little, number: int, file: int) -> None:
     directory = (await mount.fs.lookup(ROOT, b"%d" % number)).ino
     ino = (await mount.fs.lookup(directory, b"%03d" % file)).ino
@@ -44,7 +33,7 @@ async def read(mount: Little, number: int, file: int) -> None:
 
 
 async def listed(mount: Little, number: int) -> None:
-    await list_all(mount, (await mount.fs.lookup(ROOT, b"%d" % number)).ino)
+    await mount.told_all((await mount.fs.lookup(ROOT, b"%d" % number)).ino)
 
 
 @pytest.mark.parametrize("readers", [1, 3, 8])

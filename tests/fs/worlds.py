@@ -4,13 +4,14 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
 from b2mount.core.errors import B2MountError
 from b2mount.core.options import MountOptions
 from b2mount.core.scope import Source
-from b2mount.fs.filesystem import Caller, FileSystem
+from b2mount.fs.filesystem import DOTS, Caller, FileSystem, PlainFiles
 from b2mount.journal.journal import Journal
 from b2mount.mount_scope import find_scope
 from b2mount.mount_world import Kernel, Mounted, build
@@ -18,6 +19,15 @@ from b2mount.store.memory import MemoryStore
 
 ROOT = 1
 ME = Caller(os.getuid(), os.getgid())
+
+
+class Told(NamedTuple):
+    """What the kernel is told of one directory entry."""
+
+    name: bytes
+    ino: int
+    size: int
+    next_offset: int
 
 
 class Little:
@@ -49,6 +59,33 @@ class Little:
             return bytes(bytes(now) if now is not None else await self.fs.files.read(handle, 0, 1 << 20))
         finally:
             await self.fs.files.release(handle)
+
+    def told(self, handle: int, offset: int, most: int = 1 << 30) -> tuple[list[Told], bool]:
+        """Take up to *most* entries that are known, as the kernel's door does; say if there was one more."""
+        told: list[Told] = []
+        for entry in self.fs.entries(handle, offset):
+            if isinstance(entry, PlainFiles):
+                for name, ino, size, _, _, following in entry.files:
+                    if len(told) == most:
+                        return told, True
+                    told.append(Told(name, ino, size, following + DOTS))
+            elif len(told) == most:
+                self.fs.let_go(entry.node)
+                return told, True
+            else:
+                entry.node.lookups += entry.next_offset > DOTS
+                told.append(Told(entry.name, entry.stat.ino, entry.stat.size, entry.next_offset))
+        return told, False
+
+    async def told_all(self, ino: int) -> list[Told]:
+        """Read a directory from the beginning to the end."""
+        handle, told = self.fs.opendir(ino), list[Told]()
+        while True:
+            told += self.told(handle, told[-1].next_offset if told else 0)[0]
+            if not await self.fs.more_entries(handle):
+                break
+        self.fs.releasedir(handle)
+        return told
 
     async def flush(self) -> list[B2MountError]:
         with trio.fail_after(120):
