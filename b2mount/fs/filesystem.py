@@ -353,10 +353,9 @@ class FileSystem:
         directory = handle.node
         if offset == 0:
             self._readdir.rewind(handle)
-        until = trio.current_time() + self._world.options.listing_ttl
         for at, (name, node) in enumerate([(b".", directory), (b"..", directory.parent or directory)]):
             if offset <= at:
-                yield Entry(name, node, self._stats.of(node, until), at + 1)
+                yield Entry(name, node, self._stats.of_dots(node), at + 1)
         for entry in self._readdir.known(handle, max(offset - DOTS, 0)):
             if isinstance(entry, Stretch):
                 yield PlainFiles(self._stats.of_plain_files(entry.directory, entry.until), entry)

@@ -176,7 +176,7 @@ class Readdir:
 
     def _of_chunk(self, view: _View, chunk: Chunk, offset: int) -> Iterator[DirectoryEntry | Stretch]:
         """Yield the entries of one page from *offset* on. Raises _TooEarly."""
-        is_plain, at = chunk.rows.is_plain and not is_history(view.node), offset - chunk.first
+        is_plain, at = _is_plain(view.node, chunk), offset - chunk.first
         while at < len(chunk):
             if is_plain:
                 plain = Stretch(
@@ -294,6 +294,13 @@ class Readdir:
         if at is None:
             return view.listing.has(key + "/")
         return self._has_twin(view, at, key.encode("utf-8", "surrogatepass"))
+
+
+def _is_plain(node: DirectoryNode, chunk: Chunk) -> bool:
+    """Say whether the keys of a page are shown as they are, but for those that are special as a whole."""
+    if is_history(node):
+        return node.key.endswith(END_OF_NAME + "/")  # the versions of one name, which are named here
+    return chunk.rows.is_plain
 
 
 def _has_directory_beside(view: _View, key: str) -> bool:

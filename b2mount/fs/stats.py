@@ -142,6 +142,10 @@ class Stats:
             attr_timeout=max(min(attributes_until, until) - now, 0.0),
         )
 
+    def of_dots(self, node: DirectoryNode) -> Stat:
+        """Return what a listing tells of `.` and `..`: of those the kernel takes number and type alone."""
+        return Stat(node.ino, stat.S_IFDIR, 1, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0)
+
     def of(self, node: Node, until: float) -> Stat:
         """Return the numbers of either kind."""
         if isinstance(node, FileNode):
