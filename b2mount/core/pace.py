@@ -33,9 +33,14 @@ class Pace:
             self.speed = speed if self.speed is None else self.speed + SPEED_WEIGHT * (speed - self.speed)
 
     @property
+    def is_near(self) -> bool:
+        """Whether a first byte has come so soon that more requests would only cost."""
+        return self.delay is not None and self.delay < FAR_SECONDS
+
+    @property
     def most(self) -> int:
         """The most requests at once that are worth having for one reader."""
-        return MOST_NEAR if self.delay is None or self.delay < FAR_SECONDS else MOST_FAR
+        return MOST_NEAR if self.delay is None or self.is_near else MOST_FAR
 
     def requests(self, allowed: int) -> int:
         """Return how many requests at once, of those *allowed*, reach `FULL_SPEED`."""

@@ -12,6 +12,7 @@ from b2mount.store.store import FileVersion
 
 HALF = 512 << 10  # bytes that requests are multiples of, so that buffers can be used again
 QUEUED_SHARE = 3  # for so many under way, one more waits for its turn, or has landed and not been read
+RISE = 32 * MIB  # bytes from the start of a far file that come in small requests, many at once
 AHEAD_SHARE = 7, 8  # of the memory may hold what all readers together are ahead by
 
 
@@ -112,6 +113,8 @@ class Contents:
         largest = min(max(budget // (most + most // QUEUED_SHARE) // HALF * HALF, MIB), FLIGHT)
         end = min(window.end, start + max(min(budget, queued * largest), size))
         low = reads.fetched_to if start <= reads.fetched_to <= end else start
+        if low < RISE and not self._blocks.pace.is_near:
+            largest = MIB  # the reader waits for each of these, while connections are idle
         if end < version.size and low > start + size and end - low < min(largest, max(low - start, MIB)):
             return  # a request of its own is not worth it yet
         if end < version.size and low > start + size:
