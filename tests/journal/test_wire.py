@@ -1,6 +1,7 @@
 """The journal over the real adapter and a server: what a lost reply or a kill leaves in the bucket."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from b2mount.store.b2 import B2Store
 from b2mount.store.backoff import Backoff
 from b2mount.store.retry import RetryingStore
 from tests.contract.worlds import Key
-from tests.journal.lives import living
+from tests.journal.lives import FILE, living
 from tests.support.emulator import Emulator
 
 
@@ -88,3 +89,24 @@ async def test_hundreds_of_small_changes_arrive_in_any_order_but_their_own(
         assert await life.flush() == []
     names = {row["fileName"] for row in emulator.list_names(bucket)}
     assert names == {f"moved/{n}" if n % 3 == 0 else f"new/{n}" for n in range(300)}
+
+
+async def test_a_kill_after_a_truncation_inside_b2_makes_no_second_version(
+    tmp_path: Path, emulator: Emulator, bucket: str, store: RetryingStore
+) -> None:
+    bucket_id = await bucket_id_of(store, bucket)
+    emulator.upload(bucket, "a", b"stored" * 1000)
+    (base,) = (await store.list_names(bucket_id, "a")).rows
+    async with living(tmp_path, store, bucket_id, running=False) as life:
+        draft = life.journal.new_draft(replace(FILE, ctime_ns=FILE.mtime_ns), base=base)
+        draft.resize(3000)
+        op = life.journal.put(bucket_id, "a", draft)
+        life.journal.database.mark_begun(op)
+        await life.journal.commit()
+        large = LargeFiles(store, life.journal.database, life.journal.room.tell)
+        sender = Sender(store, large, new_id=life.journal.new_id, hard_delete=False, info_limits={})
+        assert await sender.send(op) is not None
+    async with living(tmp_path, store, bucket_id) as life:
+        assert await life.flush() == []
+    assert emulator.download(bucket, "a") == b"stored" * 500
+    assert len(emulator.list_versions(bucket)) == 2
