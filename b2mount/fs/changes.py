@@ -334,6 +334,6 @@ def pin(node: FileNode) -> None:
         content = node.content
         while isinstance(content, Draft):
             if content.result is None and content.extents.dirty_bytes:
-                _ = content.spool.fd
+                content.spool.pin()
                 content.pinned = content.torn
             content = content.base

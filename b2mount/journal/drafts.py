@@ -10,7 +10,8 @@ import ctypes
 import errno
 import math
 import os
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,14 +38,17 @@ def local_error(exc: OSError, doing: str) -> LocalStorageError:
 class Spool:
     """The local file that holds a draft's new bytes, at the draft's own offsets (sparse elsewhere)."""
 
-    __slots__ = ("_fd", "_held", "_lost", "_made", "_removed", "_room", "path")
+    __slots__ = ("_closing", "_fd", "_held", "_lock", "_lost", "_made", "_removed", "_room", "_users", "path")
 
     def __init__(self, path: Path, room: Room | None = None) -> None:
         """Begin with nothing; what is held here is counted in *room*."""
         self.path = path
         self._room = room
         self._held = 0  # bytes counted
+        self._lock = threading.Lock()  # for the next three; held for moments, except while a file is opened
         self._fd: int | None = None
+        self._users = 0  # calls that use the descriptor now, in any thread
+        self._closing = False  # once the last of them is done
         self._removed = False
         self._made = False
         self._lost = False  # somebody else deleted it
@@ -77,9 +81,26 @@ class Spool:
         """Whether bytes that were written are known to be gone."""
         return self._lost
 
-    @property
-    def fd(self) -> int:
-        """The open file; made at first use with mode 0600. Raises LocalStorageError."""
+    @contextlib.contextmanager
+    def _descriptor(self) -> Iterator[int]:
+        """Lend the open file, which nobody closes meanwhile. Raises LocalStorageError.
+
+        Uploads read in threads of their own while a reader's last close lets go of the file; a number that is
+        closed under them may be another file's by then.
+        """
+        with self._lock:
+            fd = self._open()
+            self._users += 1
+        try:
+            yield fd
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._closing and not self._users:
+                    self._shut()
+
+    def _open(self) -> int:
+        """Return the open file; made at first use with mode 0600. The lock is held."""
         if self._fd is None:
             if self._removed or self._lost:  # opening again would read as zeros what was written
                 raise LocalStorageError("the spool file is gone")
@@ -91,25 +112,40 @@ class Spool:
                 raise local_error(exc, "opening the spool") from exc
         return self._fd
 
+    def _shut(self) -> None:
+        """Close the file. The lock is held."""
+        self._closing = False
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def pin(self) -> None:
+        """Open the file, so that it can be read when its name is gone. Raises LocalStorageError."""
+        with self._lock:
+            self._open()
+            self._closing = False
+
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Write all of *data*. Raises OutOfSpace, LocalStorageError."""
         view = memoryview(data)
         try:
-            while view:
-                done = os.pwrite(self.fd, view, offset)
-                view, offset = view[done:], offset + done
+            with self._descriptor() as fd:
+                while view:
+                    done = os.pwrite(fd, view, offset)
+                    view, offset = view[done:], offset + done
         except OSError as exc:
             raise local_error(exc, "writing to the spool") from exc
 
     def read(self, offset: int, size: int) -> bytes:
         """Read exactly *size* bytes, all of them written before. Raises LocalStorageError."""
         try:
-            data = os.pread(self.fd, size, offset)
-            while len(data) < size:
-                more = os.pread(self.fd, size - len(data), offset + len(data))
-                if not more:
-                    break
-                data += more
+            with self._descriptor() as fd:
+                data = os.pread(fd, size, offset)
+                while len(data) < size:
+                    more = os.pread(fd, size - len(data), offset + len(data))
+                    if not more:
+                        break
+                    data += more
         except OSError as exc:
             raise local_error(exc, "reading the spool") from exc
         if len(data) < size:
@@ -119,14 +155,16 @@ class Spool:
     def has_hole(self, start: int, end: int) -> bool:
         """Say whether some of [start, end) was never written, or given back. Raises LocalStorageError."""
         try:
-            return os.lseek(self.fd, start, os.SEEK_HOLE) < end
+            with self._descriptor() as fd:
+                return os.lseek(fd, start, os.SEEK_HOLE) < end
         except OSError as exc:
             raise local_error(exc, "reading the spool") from exc
 
     def truncate(self, size: int) -> None:
         """Forget bytes from *size* on, so that growing again shows zeros."""
         try:
-            os.ftruncate(self.fd, size)
+            with self._descriptor() as fd:
+                os.ftruncate(fd, size)
         except OSError as exc:
             raise local_error(exc, "truncating the spool") from exc
 
@@ -153,11 +191,12 @@ class Spool:
     def copy_range_from(self, other: "Spool", start: int, end: int) -> None:
         """Copy bytes [start, end) of another spool to the same place here. Blocks: call in a thread."""
         try:
-            while start < end:
-                done = os.copy_file_range(other.fd, self.fd, end - start, start, start)
-                if not done:
-                    raise LocalStorageError("copying in the spool: it ends too early")
-                start += done
+            with other._descriptor() as source, self._descriptor() as target:
+                while start < end:
+                    done = os.copy_file_range(source, target, end - start, start, start)
+                    if not done:
+                        raise LocalStorageError("copying in the spool: it ends too early")
+                    start += done
         except OSError as exc:
             raise local_error(exc, "copying in the spool") from exc
 
@@ -187,15 +226,20 @@ class Spool:
             raise local_error(exc, "making room in the spool") from exc
 
     def close(self) -> None:
-        """Close the file; reading opens it again."""
-        if self._fd is not None and not self._removed:
-            os.close(self._fd)
-            self._fd = None
+        """Close the file, after the calls that use it now; reading opens it again."""
+        with self._lock:
+            if self._removed:
+                return
+            if self._users:
+                self._closing = True
+            else:
+                self._shut()
 
     def remove(self) -> None:
         """Delete the file; who still reads it through an open handle may go on until the spool is dropped."""
         self.hold(0)
-        self._removed = True
+        with self._lock:
+            self._removed = True
         self.path.unlink(missing_ok=True)
 
     def __del__(self) -> None:
