@@ -1,6 +1,7 @@
 """Every b2mount command on the pages, run by a test or not, has words that b2mount takes.
 
-What is run is in tests/test_recipes.py; the rest wants a machine's root, systemd or an account of its own.
+What is run is in tests/test_recipes.py and tests/test_pages.py; the rest wants a machine's root, systemd
+or an account of its own.
 """
 
 import re

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.emulator import Emulator
+from tests.support.pages import Machine
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +56,19 @@ def bucket(emulator: Emulator) -> Iterator[str]:
     yield name
     emulator.clear_faults()
     emulator.wipe(name)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """A newcomer's machine with an account of its own; nothing is left mounted on it."""
+    # gpg's agent listens on a socket, whose address has room for 107 bytes
+    with (
+        Emulator(tmp_path / "b2") as emulator,
+        tempfile.TemporaryDirectory(prefix="gpg-", dir="/tmp") as gnupg,
+    ):
+        made = Machine(tmp_path, emulator, Path(gnupg))
+        yield made
+        subprocess.run(["gpgconf", "--kill", "all"], env={**os.environ, "GNUPGHOME": gnupg}, check=False)
+        command = [sys.executable, "-m", "b2mount.cli.main", "unmount", "--force"]
+        for point in made.left_mounted():  # after a failure
+            subprocess.run([*command, point], timeout=240, check=False)
