@@ -58,6 +58,24 @@ def test_half_a_pair_is_told_in_the_words_of_the_page(shell: Shell) -> None:
         assert f"    {line}\n" in PAGE
 
 
+def test_an_open_file_and_a_foreign_letter_are_told_in_the_words_of_the_page(shell: Shell) -> None:
+    file = shell.home / "key"
+    file.write_text(f"{KEY_ID}\n\N{CYRILLIC CAPITAL LETTER KA}001{'x' * 27}\n")
+    file.chmod(0o644)
+    done = shell.run("check", "--credentials", file)
+    assert done.returncode == Exit.CREDENTIALS
+    file.chmod(0o600)
+    assert len(done.stderr.splitlines()) == 2
+    file.write_text(f"{KEY_ID}\n{KEY}\n")
+    file.chmod(0o644)
+    open_to_all = shell.run(
+        "check", "--credentials", file, "--endpoint", "http://127.0.0.1:9", "--io-timeout", "1"
+    )
+    (warning,) = [line for line in open_to_all.stderr.splitlines() if "warning" in line]
+    for line in (*done.stderr.splitlines(), warning):
+        assert f"    {line.replace(str(shell.home), '/home/ann')}\n" in PAGE
+
+
 def test_the_variables_and_the_exit_statuses_stand_on_the_page() -> None:
     for pair in ENVIRONMENT_PAIRS:
         for name in pair:

@@ -26,7 +26,7 @@ RUNNABLE = re.compile(
 BLOCK = re.compile(
     r"(?<=\n\n)(?P<indented>(?: {4,}\S.*\n|\n+(?= {4,}\S))+)|^```\w*\n(?P<fenced>(?s:.*?))^```$", re.MULTILINE
 )
-ROOTS = re.compile(r"(?<![\w./])/(?=(?:etc|srv|mnt)/)|(?<=file://)/(?=srv/)")
+ROOTS = re.compile(r"(?<![\w./])/(?=(?:etc|srv|mnt|usr/local/share)/)|(?<=file://)/(?=srv/)")
 PORT = re.compile(r"\b9847\b")  # the one of the pages
 BELOW_THE_KERNEL_S_CHOICE = range(20_000, 32_000)
 LONGEST_SECONDS = 240
@@ -36,6 +36,13 @@ def runnable(page: str) -> list[str]:
     """Return what *page* says can be run, each block after what it wants to be done before."""
     found = RUNNABLE.finditer((PROJECT / page).read_text())
     return [f"{textwrap.dedent(one['before'] or '')}\n{textwrap.dedent(one['block'])}" for one in found]
+
+
+def session(page: str) -> list[tuple[str, str]]:
+    """Return the commands of the session on *page*, each with what it said there."""
+    text = (PROJECT / page).read_text().split("```console\n")[1].split("```\n")[0]
+    steps = [step.partition("\n") for step in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]]
+    return [(command, said) for command, _, said in steps]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +81,14 @@ def free_port() -> int:
         return port
 
 
+def block(page: str, first_line: str) -> str:
+    """Return the block of *page* that begins so."""
+    (found,) = [one.text for one in all_blocks(page) if one.first_line == first_line]
+    return found
+
+
 class Machine:
-    """A directory that stands for a newcomer's machine: a home, /etc, /srv and /mnt."""
+    """A directory that stands for a newcomer's machine: a home, /etc, /srv, /mnt and /usr/local/share."""
 
     def __init__(self, root: Path, emulator: Emulator, gnupg: Path) -> None:
         self.root, self.emulator, self.gnupg = root, emulator, gnupg
@@ -113,7 +126,7 @@ class Machine:
 
         *replaced* has what stands on the page for something that the reader has to fill in.
         """
-        moved = PORT.sub(str(free_port()), ROOTS.sub(f"{self.root}/", "\n".join(script)))
+        moved = PORT.sub(str(free_port()), self.moved("\n".join(script)))
         for word, value in (replaced or {}).items():
             assert word in moved
             moved = moved.replace(word, value)
@@ -126,6 +139,21 @@ class Machine:
             )  # fmt: skip
         assert done.returncode == 0, said.read_text()[-6000:]
         return said.read_text()
+
+    def moved(self, text: str) -> str:
+        """Return *text* with the page's absolute paths on this machine."""
+        return ROOTS.sub(f"{self.root}/", text)
+
+    def type(self, command: str) -> str:
+        """Type one command, in a shell without a key; return what a screen shows, the home as `~`."""
+        said = self.root / "said"
+        with said.open("w") as out:
+            subprocess.run(
+                ["bash", "-c", command],
+                cwd=self.home, env=self.environ(None), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                timeout=LONGEST_SECONDS, check=False,
+            )  # fmt: skip
+        return said.read_text().replace(str(self.home), "~")
 
     def left_mounted(self) -> list[str]:
         """Name the mount points that nobody unmounted."""
