@@ -24,7 +24,9 @@ RUNNABLE = re.compile(
     re.MULTILINE,
 )
 BLOCK = re.compile(
-    r"(?<=\n\n)(?P<indented>(?: {4,}\S.*\n|\n+(?= {4,}\S))+)|^```\w*\n(?P<fenced>(?s:.*?))^```$", re.MULTILINE
+    r"(?<=\n\n)(?P<indented>(?: {4,}\S.*\n|\n+(?= {4,}\S))+)|"
+    r"^ *```\w*\n(?P<fenced>(?s:.*?))^ *```$",
+    re.MULTILINE,
 )
 ROOTS = re.compile(r"(?<![\w./])/(?=(?:etc|srv|mnt|usr/local/share)/)|(?<=file://)/(?=srv/)")
 PORT = re.compile(r"\b9847\b")  # the one of the pages
