@@ -15,6 +15,17 @@ from b2mount.cli.profiles import SOURCE_PREFIX, SYSTEM_PROFILES, profile_paths
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_B2MOUNT_COMPLETE"
+MENDED = (
+    # click's fish would show help, and take names, as far as their first comma only
+    ('string split ","', 'string split --max 1 ","'),
+    # its bash would take * and \\ in a name for more than they are, and leave spaces in it unquoted
+    (
+        "for completion in $response; do\n        IFS=',' read type value <<< \"$completion\"\n",
+        "while IFS=',' read -r type value; do",
+    ),
+    ("    done\n\n    return 0\n", '    done <<< "$response"\n\n    return 0\n'),
+    ("COMPREPLY+=($value)", 'COMPREPLY+=("$value")\n            [[ $value != /* ]] || compopt -o filenames'),
+)
 
 
 @click.command(short_help="Print what makes a shell complete b2mount's words.")
@@ -32,8 +43,9 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None  # click has these three
     source = kind(b2mount, {}, "b2mount", VARIABLE).source()
-    # click's fish would show help, and take names, as far as their first comma only
-    click.echo(source.replace('string split ","', 'string split --max 1 ","'))
+    for said, meant in MENDED:
+        source = source.replace(said, meant)
+    click.echo(source)
 
 
 def mount_points(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -7,12 +7,13 @@ know. One JSON object a line goes out, JSON lines come back until one says `done
 import errno
 import json
 import os
+import shlex
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from b2mount.cli.mountpoints import dead_mount
+from b2mount.cli.mountpoints import MOUNT_TYPE, dead_mount, find_holder
 from b2mount.cli.report import Failure
 
 SOCKET_ATTRIBUTE = "user.b2mount.control"  # for who may read the mount's root
@@ -51,10 +52,27 @@ def demand_socket(mountpoint: Path) -> Path:
     """Return the control socket of the mount at *mountpoint*. Raises Failure where there is none."""
     found = socket_of(mountpoint)
     if found is None:
+        if (holder := _other_holder(mountpoint)) is not None:
+            quoted = shlex.quote(str(holder))
+            raise Failure(f"{mountpoint} is not a mount point, but lies in one", f"say {quoted}")
         missing = not mountpoint.exists()
         what = "does not exist" if missing else "is not a b2mount mount"
         raise Failure(f"{mountpoint} {what}", "findmnt -t fuse.b2mount lists the mounts there are")
     return found
+
+
+def mountpoint_of(path: Path) -> Path:
+    """Return the mount point of the b2mount mount that a path lies in, else the path as it is."""
+    if socket_of(path) is not None:
+        return path
+    return _other_holder(path) or path
+
+
+def _other_holder(path: Path) -> Path | None:
+    holder = find_holder(path)
+    if holder is None or holder.kind != MOUNT_TYPE or Path(holder.mountpoint) == path:
+        return None
+    return Path(holder.mountpoint)
 
 
 def locate(path: Path) -> tuple[Path, str]:

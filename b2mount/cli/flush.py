@@ -13,7 +13,7 @@ import click
 
 from b2mount.cli import units
 from b2mount.cli.completion import mount_points
-from b2mount.cli.control import QUICK_SECONDS, ask, ask_once
+from b2mount.cli.control import QUICK_SECONDS, ask, ask_once, mountpoint_of
 from b2mount.cli.mount_words import parse_path
 from b2mount.cli.mountpoints import detach_dead, find_our_mount, is_dead
 from b2mount.cli.progress import Progress
@@ -43,6 +43,7 @@ def flush(mountpoint: Path, timeout: float | None) -> int:
 
     Return when everything written so far is in B2; exit status 4 if something cannot be, or not in time.
     """
+    mountpoint = mountpoint_of(mountpoint)
     failed = _settle(mountpoint, {"op": "flush", "timeout": timeout})
     return Exit.FINE if failed is None else _refuse(mountpoint, failed)
 

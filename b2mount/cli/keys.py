@@ -5,6 +5,7 @@ for a mount. A new secret is shown once or written to a file that nobody else ca
 """
 
 import json
+import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ from b2mount.cli.account_options import Account, account_options, find_account
 from b2mount.cli.credentials import explain_refusal
 from b2mount.cli.key_recipes import Recipes, key_file
 from b2mount.cli.mount_words import parse_path
+from b2mount.cli.reach import hints_on_reach
 from b2mount.cli.report import Exit, Failure, printable, say_hint, say_warning
-from b2mount.core.errors import InvalidArgument, KeyExpired, KeyRejected, KeyRevoked
+from b2mount.core.errors import B2MountError, InvalidArgument, KeyExpired, KeyRejected, KeyRevoked
 from b2mount.core.grant import B2_NAMES, Capability
 from b2mount.core.presets import PRESETS, KeyWish, check_wish, describe_rights, parse_capability_names
 
@@ -205,10 +207,15 @@ def _ask(action: "Callable[[MountStore], Awaitable[T]]", account: Account) -> T:
         finally:
             await store.aclose()
 
+    logging.basicConfig(level=logging.WARNING, format="b2mount: %(levelname)s: %(message)s")
     try:
         return trio.run(work)
     except (KeyRejected, KeyExpired, KeyRevoked) as error:
         raise explain_refusal(error, account.credentials, account.endpoint) from None
+    except B2MountError as error:
+        if not (hints := hints_on_reach(error, account.endpoint)):
+            raise
+        raise Failure(*str(error).splitlines(), *hints) from None
 
 
 def _demand(store: "MountStore", right: Capability, verb: str) -> None:

@@ -65,6 +65,13 @@ def find_our_mount(mountpoint: Path) -> Mount | None:
     return matches[-1] if matches and matches[-1].kind == MOUNT_TYPE else None
 
 
+def find_holder(path: Path) -> Mount | None:
+    """Return the mount, of whatever kind, that a path lies in."""
+    where = Path(os.path.realpath(path))
+    holding = [mount for mount in read_mounts() if where.is_relative_to(mount.mountpoint)]
+    return max(holding, key=lambda mount: len(mount.mountpoint), default=None)
+
+
 def _mounts_at(where: str) -> list[Mount]:
     return [mount for mount in read_mounts() if mount.mountpoint == where]
 
@@ -81,12 +88,15 @@ def is_dead(mountpoint: Path) -> bool:
     return False
 
 
-def dead_mount(mountpoint: Path) -> Failure:
-    """Say that a mount is dead, and how to clean up."""
-    quoted = shlex.quote(str(mountpoint))
-    ours = find_our_mount(mountpoint) is not None
+def dead_mount(path: Path) -> Failure:
+    """Say that the mount that holds a path is dead, and how to clean up."""
+    holder = find_holder(path)
+    mountpoint = holder.mountpoint if holder is not None else str(path)
+    quoted = shlex.quote(mountpoint)
+    ours = holder is not None and holder.kind == MOUNT_TYPE
     return Failure(
-        f"{mountpoint} is a dead mount: the program that served it has ended",
+        f"{path} is {'in ' if Path(mountpoint) != path else ''}a dead mount: "
+        "the program that served it has ended",
         "mount it again: that clears it and sends what was not yet sent; only to clear it: "
         f"b2mount unmount --force {quoted}"
         if ours

@@ -1,5 +1,6 @@
 """What somebody sees who waits: on a terminal one line that is written over, elsewhere one when it begins."""
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -13,6 +14,18 @@ from b2mount.cli.report import printable
 PATIENCE_SECONDS = 0.3  # what is over sooner needs no line
 
 
+def is_plain_terminal() -> bool:
+    """Say whether a terminal, if there is one, cannot take back what it has shown."""
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+
+
+def _columns() -> int | None:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or None  # 0: it does not know
+    except (OSError, ValueError):
+        return None
+
+
 class Progress:
     """Files and bytes left of one long job; clear of the terminal when its block ends.
 
@@ -23,7 +36,7 @@ class Progress:
         """*doing* begins the line, as in "sending"; *left* ends it, as in "not yet in B2"."""
         self._doing = doing
         self._left = left
-        self._is_terminal = sys.stderr.isatty()
+        self._is_terminal = sys.stderr.isatty() and not is_plain_terminal()
         self._is_shown = False
         self._began = time.monotonic()
 
@@ -34,7 +47,9 @@ class Progress:
         text = f"{self._doing}: {units.show_count(files, 'file')}, {units.show_size(size_bytes)} {self._left}"
         text += f"; {more}" if more else ""
         if self._is_terminal:
-            click.echo(f"\r\x1b[K{printable(text)}", err=True, nl=False)
+            width = _columns()  # asked each time: windows change; a line that wraps could not be written over
+            shown = printable(text) if width is None else printable(text)[: width - 1]
+            click.echo(f"\r\x1b[K{shown}", err=True, nl=False)
         elif not self._is_shown:
             click.echo(f"b2mount: {text}", err=True)
         self._is_shown = True

@@ -4,12 +4,16 @@ An error says what happened, a hint what to do next: one line each, on standard 
 """
 
 import enum
+import errno
+import os
 import sys
 from collections.abc import Callable
 
 import click
 
 from b2mount.core.errors import B2MountError, KeyExpired, KeyRejected, KeyRevoked
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a file that the answer goes to
 
 
 class Exit(enum.IntEnum):
@@ -60,6 +64,7 @@ def _say(kind: str, message: str) -> None:
 
 def status_of(action: Callable[[], int | None]) -> int:
     """Run a verb; return its exit status, having printed what went wrong."""
+    _open_missing_streams()
     try:
         return action() or Exit.FINE
     except Failure as failure:
@@ -74,9 +79,28 @@ def status_of(action: Callable[[], int | None]) -> int:
         return error.exit_code
     except B2MountError as error:
         return _report_b2mount_error(error)
+    except OSError as error:
+        if error.errno not in UNWRITABLE or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or what is left of it would be written at the end
+        say_error(f"what is to be told cannot be written: {error.strerror}")
+        return Exit.FAILED
     except (KeyboardInterrupt, click.Abort):
         sys.stderr.write("\n")
         return 130  # 128 + SIGINT, as shells count
+
+
+def _open_missing_streams() -> None:
+    """Open the standard streams that the program was started without, so that no file takes their number."""
+    if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
+        return
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(number, True)
+    os.close(number)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (for as long as we run)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _report_usage(error: click.UsageError) -> int:

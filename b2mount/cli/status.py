@@ -14,9 +14,10 @@ import click
 
 from b2mount.cli import units
 from b2mount.cli.completion import mount_points
-from b2mount.cli.control import QUICK_SECONDS, ask_once
+from b2mount.cli.control import QUICK_SECONDS, ask_once, mountpoint_of
 from b2mount.cli.mount_words import parse_path
 from b2mount.cli.mountpoints import find_mounts_of
+from b2mount.cli.progress import is_plain_terminal
 from b2mount.cli.report import Exit, Failure, printable
 from b2mount.cli.status_words import Facts, Row, describe
 
@@ -46,7 +47,7 @@ def status(mountpoint: str | None, as_json: bool, watch: str | None) -> int:
     path = None if mountpoint is None else _read_path(mountpoint)
     if seconds is None:
         return _show(path, as_json=as_json)
-    if not as_json and sys.stdout.isatty():
+    if not as_json and sys.stdout.isatty() and not is_plain_terminal():
         from b2mount.cli.status_table import watch_page
 
         watch_page(lambda: [list(rows) for rows in _describe_all(_ask(path))], seconds)
@@ -119,7 +120,7 @@ def _repeat(show: Callable[[], int], seconds: float) -> int:
 def _ask(path: Path | None) -> list[Facts]:
     """Ask one mount, or all of this user; of these, one that cannot be asked says why."""
     if path is not None:
-        return [_facts_of(path)]
+        return [_facts_of(mountpoint_of(path))]
     waiting = [_ask_aside(Path(mount.mountpoint)) for mount in find_mounts_of(os.geteuid())]
     deadline = time.monotonic() + QUICK_SECONDS
     answers: list[Facts] = []

@@ -397,7 +397,14 @@ class FileSystem:
 
     async def refresh(self, path: str) -> None:
         """Believe nothing older than now about a path (relative to the root) and all under it."""
-        node = await self.tree.walk(path)
+        try:
+            node = await self.tree.walk(path)
+        except NoSuchFile:
+            if not path:
+                raise
+            await self.refresh(path.rpartition("/")[0])  # it may be new: what is believed would not tell
+            await self.tree.walk(path)
+            return
         if isinstance(node, FileNode):
             if node.parent is None:
                 raise NoSuchFile(path)

@@ -61,6 +61,12 @@ class _Target:
     is_file: bool  # the file beside a directory, and nothing under that
 
 
+def _nothing(wish: Wish) -> str:
+    if wish.at_ms is not None:
+        return "nothing was there then"
+    return "there is no earlier version to bring back\na mount with --versions shows all versions there are"
+
+
 class Restore:
     """`b2mount restore`."""
 
@@ -96,7 +102,7 @@ class Restore:
                 failures += await self._take(goal.bucket_id, batch, dry, tell)
                 batch = []
         if not found:
-            raise NoSuchFile(f"{wish.path}: nothing was there then")
+            raise NoSuchFile(f"{wish.path}: {_nothing(wish)}")
         failures += await self._take(goal.bucket_id, batch, dry, tell)
         return counts[0], counts[1], failures
 

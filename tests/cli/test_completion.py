@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -110,9 +111,16 @@ def zsh(shell: Shell, *lines: str) -> list[str]:
     seen = shell.home / "seen"
     (shell.home / ".zshrc").write_text(ZSHRC)
     environ = shell.environ({"PATH": PATH, "SEEN": str(seen), "TERM": "vt100", "ZDOTDIR": str(shell.home)})
+    return type_and_complete([need("zsh"), "-i"], environ, seen, lines)
+
+
+def type_and_complete(
+    command: Sequence[str], environ: Mapping[str, str], seen: Path, lines: Sequence[str]
+) -> list[str]:
+    """Type each line and a tab into a shell on a terminal; return what it made of them, by *seen*."""
     terminal, other = pty.openpty()
     process = subprocess.Popen(
-        [need("zsh"), "-i"], env=environ, stdin=other, stdout=other, stderr=other, start_new_session=True
+        command, env=environ, stdin=other, stdout=other, stderr=other, start_new_session=True
     )
     os.close(other)
     try:
@@ -147,3 +155,27 @@ def test_zsh_completes_verbs_options_profiles_and_directories(profiles: Shell) -
         f"b2mount mount {profiles.home}/.conf": f"b2mount mount {profiles.home}/.config/",
     }
     assert dict(zip(typed, zsh(profiles, *typed), strict=True)) == typed
+
+
+def test_bash_completes_mount_points_of_any_name(shell: Shell) -> None:
+    """A program in b2mount's place gives the answers, since what is mounted on this machine is not ours."""
+    answers, seen = shell.home / "bin", shell.home / "seen"
+    answers.mkdir()
+    (answers / "b2mount").write_text("#!/bin/sh\nprintf 'plain,%s\\n' '/mnt/my  photos (ü), 2*'\n")
+    (answers / "b2mount").chmod(0o755)
+    script = shell.run("completion", "bash").stdout
+    keys = 'seen() { printf "%s\\n" "$READLINE_LINE" >>"$SEEN"; READLINE_LINE=; }\n'
+    (shell.home / "rc").write_text(f'{script}\n{keys}bind -x \'"\\C-xs":seen\'\nPS1=\necho ready >>"$SEEN"\n')
+    environ = shell.environ(
+        {"PATH": f"{answers}:{os.environ['PATH']}", "SEEN": str(seen), "TERM": "vt100", "LC_ALL": "C.UTF-8"}
+    )
+    command = [need("bash"), "--noprofile", "--rcfile", str(shell.home / "rc"), "-i"]
+    lines = (
+        "b2mount status ",
+        "b2mount status /mnt/my",
+        "b2mount status '/mnt/my ",
+        'b2mount status "/mnt/my',
+    )
+    for typed, line in zip(lines, type_and_complete(command, environ, seen, lines), strict=True):
+        assert line.startswith(typed.replace(" /mnt/my", " ")), line
+        assert shlex.split(line) == ["b2mount", "status", "/mnt/my  photos (ü), 2*"]  # however bash quotes it

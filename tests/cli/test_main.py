@@ -178,3 +178,30 @@ def test_recovering_a_scope_where_nothing_was_mounted_says_that_nothing_was(shel
         "b2mount: hint: no mount has left anything in the state directory",
         "b2mount: hint: --state-dir names another place",
     ]
+
+
+@pytest.mark.parametrize("words", [["config", "--help"], ["status"], ["recover"]])
+def test_an_answer_that_cannot_be_written_is_one_line_and_a_failure(shell: Shell, words: list[str]) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >/dev/full', "sh", sys.executable, "-m", "b2mount.cli.main", *words],
+        env=shell.environ(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    said = "b2mount: error: what is to be told cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_verbs_do_without_standard_streams(shell: Shell, closed: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "b2mount.cli.main", "status"],
+        env=shell.environ(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

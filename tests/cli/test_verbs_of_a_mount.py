@@ -1,6 +1,8 @@
 """status, flush, unmount and refresh as users run them, against a real control socket."""
 
 import json
+import os
+import pty
 import socket
 import subprocess
 import sys
@@ -262,3 +264,24 @@ def test_each_verb_says_when_there_is_no_mount(tmp_path: Path, shell: Shell, ver
         f"b2mount: error: {tmp_path} is not {'inside ' if verb == 'refresh' else ''}a b2mount mount",
         "b2mount: hint: findmnt -t fuse.b2mount lists the mounts there are",
     ]
+
+
+def test_watch_goes_on_below_where_a_terminal_takes_nothing_back(tmp_path: Path, shell: Shell) -> None:
+    terminal, other = pty.openpty()
+    words = ["status", "--watch", "0.1s", str(tmp_path / "mnt")]
+    with serve(tmp_path, status=[{"done": True, "status": STATUS}]):
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "b2mount.cli.main", *words],
+            env=shell.environ({"TERM": "dumb"}),
+            stdout=other,
+        )
+        try:
+            said = b""
+            while said.count(b"/mnt/photos") < 2:
+                said += os.read(terminal, 4096)
+        finally:
+            watching.kill()
+            watching.wait()
+            os.close(other)
+            os.close(terminal)
+    assert b"\x1b" not in said

@@ -90,7 +90,8 @@ class Mount:
 
     def is_mounted(self) -> bool:
         """Say whether the kernel has a file system at the mount point."""
-        return f" {self.path} " in Path("/proc/self/mountinfo").read_text()
+        escaped = str(self.path).replace(" ", "\\040")  # proc(5)
+        return f" {escaped} " in Path("/proc/self/mountinfo").read_text()
 
     def stop(self) -> int:
         """End the mount by SIGTERM, which flushes; return its exit status."""
