@@ -144,6 +144,7 @@ class Listing:
         "chunks",
         "complete",
         "directory",
+        "doubted",
         "has_folders",
         "lasting",
         "live_hint",
@@ -166,6 +167,7 @@ class Listing:
         self.directory = directory
         self.prefix = prefix  # longer than the directory where the key's prefix ends within a component
         self.started = self.began = started
+        self.doubted = False  # others may have changed what it tells: it is believed no more
         self.seeded = False  # told by nobody: made up for a directory that appeared here
         self.chunks: list[Chunk] = []
         self._firsts: list[int] = []  # the first places of the chunks

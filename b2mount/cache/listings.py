@@ -128,6 +128,8 @@ class Listings:
 
     def until(self, listing: Listing) -> float:
         """Return the moment up to which a listing is believed."""
+        if listing.doubted:
+            return 0.0
         return listing.started + (LASTING if listing.lasting else self.ttl)
 
     async def get(self, bucket_id: str, directory: str) -> Listing:
@@ -276,9 +278,18 @@ class Listings:
         return min(self._calls.values(), default=math.inf)
 
     def apply(
-        self, bucket_id: str, name: str, version: FileVersion | None, *, since: float = math.inf
+        self,
+        bucket_id: str,
+        name: str,
+        version: FileVersion | None,
+        *,
+        since: float = math.inf,
+        doubtful: bool = False,
     ) -> None:
         """Take note of an own change: *name* (a directory ends in `/`) holds *version*, or nothing, *since*.
+
+        What is *doubtful* may have been changed by others since: who looks next asks anew. Who is reading the
+        listing goes on with it, and is not to be shown again what is gone.
 
         A listing that was begun later tells of it, and maybe of what others did after it; one that was made
         up here tells of nothing that B2 has.
@@ -287,6 +298,7 @@ class Listings:
         listing = self._cache.get((bucket_id, directory))
         if listing is None or (listing.started > since and not listing.seeded):
             return
+        listing.doubted = listing.doubted or doubtful
         key = name[len(directory) :]
         if key == PLACEHOLDER and (version is None or version.size == 0):
             listing.drop(key)

@@ -134,7 +134,7 @@ class Overlay:
     def settle(self, bucket_id: str, name: str, *, doubtful: bool = False) -> None:
         """Take note that an operation on *name* is done, or that none was needed.
 
-        What is *doubtful* may have been changed by others since: the listings are not told, but asked anew.
+        What is *doubtful* may have been changed by others since: it is asked anew.
         """
         now = trio.current_time()
         if self._queue.tail(bucket_id, name) is None:
@@ -163,10 +163,8 @@ class Overlay:
                 self._remember_gone(bucket_id, name, False)
             elif name.endswith("/"):
                 continue  # changed again since; B2 tells nothing of a directory by itself
-            if doubtful:
-                self._listings.forget(bucket_id, directory)
-            else:
-                self._listings.apply(bucket_id, name, _as_row(name, fact), since=since)
+            row = _as_row(name, fact)
+            self._listings.apply(bucket_id, name, row, since=since, doubtful=doubtful)
             if isinstance(fact, FileVersion):
                 self._is_told(bucket_id, name)
 

@@ -9,7 +9,7 @@ from b2mount.fs.nodes import FileNode
 from b2mount.fs.overlay import Mark
 from b2mount.store.memory import MemoryStore
 from b2mount.store.memory_account import MemoryB2
-from b2mount.store.store import Page
+from b2mount.store.store import FileVersion, Page
 from tests.fs.worlds import ME, ROOT, little
 from tests.journal.lives import memory
 
@@ -34,6 +34,18 @@ class SlowLists(MemoryStore):
         page = await super().list_names(bucket_id, prefix, start=start, delimiter=delimiter, limit=limit)
         await self.door.wait()
         return page
+
+
+class SlowHides(MemoryStore):
+    """Names go once the door is open."""
+
+    def __init__(self, account: MemoryB2) -> None:
+        super().__init__(account)
+        self.door = trio.Event()
+
+    async def hide(self, bucket_id: str, name: str) -> FileVersion | None:
+        await self.door.wait()
+        return await super().hide(bucket_id, name)
 
 
 async def test_a_change_sent_during_a_listing_shows_and_later_yields_to_others(tmp_path: Path) -> None:
@@ -88,3 +100,26 @@ async def test_a_file_removed_during_a_listing_stays_away(tmp_path: Path) -> Non
         assert b"a" not in shown and b"b" in shown
         stat = (await mount.fs.create(ROOT, b"a", 0o600, 1, ME))[1]
         assert stat.size == 0
+
+
+async def test_what_an_earlier_life_removed_stays_away_from_who_is_reading(tmp_path: Path) -> None:
+    """Its removal is done while the directory is read; and what others make of the name since shows."""
+    plain, bucket_id = memory()
+    store = SlowHides(plain.account)
+    for name in ("a", "b", "c", "d", "e"):
+        store.account.add(bucket_id, name, b"old")
+    async with little(tmp_path, store) as mount:
+        for name in ("b", "d"):
+            await mount.fs.unlink(ROOT, name.encode())
+        await mount.fs.commit_all()
+    async with little(tmp_path, store) as mount:
+        await mount.ino("a")
+        handle = mount.fs.opendir(ROOT)
+        shown, _ = mount.told(handle, 0, 3)
+        store.door.set()
+        assert await mount.flush() == []
+        shown += mount.told(handle, shown[-1].next_offset)[0]
+        mount.fs.releasedir(handle)
+        assert [entry.name for entry in shown] == [b".", b"..", b"a", b"c", b"e"]
+        store.account.add(bucket_id, "b", b"theirs")
+        assert await mount.read("b") == b"theirs"
