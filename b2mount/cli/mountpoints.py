@@ -94,9 +94,11 @@ def dead_mount(path: Path) -> Failure:
     mountpoint = holder.mountpoint if holder is not None else str(path)
     quoted = shlex.quote(mountpoint)
     ours = holder is not None and holder.kind == MOUNT_TYPE
+    is_itself = Path(mountpoint) == path
     return Failure(
-        f"{path} is {'in ' if Path(mountpoint) != path else ''}a dead mount: "
-        "the program that served it has ended",
+        f"{path} is a dead mount: the program that served it has ended"
+        if is_itself
+        else f"{path} is in a dead mount: the program that served it has ended",
         "mount it again: that clears it and sends what was not yet sent; only to clear it: "
         f"b2mount unmount --force {quoted}"
         if ours
