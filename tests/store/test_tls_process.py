@@ -161,35 +161,41 @@ def in_process(files: Path | None, tcp: socket.socket, host: str) -> ssl.SSLErro
     return caught.value
 
 
+def refusal(process: TlsProcess, tcp: socket.socket, host: str) -> ssl.SSLError:
+    """Return what the process finds wrong with a server."""
+    with tcp, pytest.raises(ssl.SSLError) as caught:
+        process.wrap(tcp, host)
+    return caught.value
+
+
+def demand_same_certificate_error(expected: ssl.SSLError, found: ssl.SSLError) -> None:
+    """Demand that both say the same of a certificate."""
+    assert isinstance(expected, ssl.SSLCertVerificationError)
+    assert isinstance(found, ssl.SSLCertVerificationError)
+    assert found.verify_message == expected.verify_message
+
+
 def test_a_certificate_of_nobody_known_is_refused_in_the_same_words(tls_emulator: Emulator) -> None:
     import certifi
 
     expected = in_process(Path(certifi.where()), connected(tls_emulator), "127.0.0.1")
     process = ready(TlsProcess([certifi.where()]))
-    with contextlib.closing(process), connected(tls_emulator) as tcp:
-        with pytest.raises(ssl.SSLCertVerificationError) as caught:
-            process.wrap(tcp, "127.0.0.1")
-        assert isinstance(expected, ssl.SSLCertVerificationError)
-        assert caught.value.verify_message == expected.verify_message
+    with contextlib.closing(process):
+        demand_same_certificate_error(expected, refusal(process, connected(tls_emulator), "127.0.0.1"))
 
 
 def test_a_certificate_for_another_host_is_refused_in_the_same_words(
     process: TlsProcess, tls_emulator: Emulator, certificate: tuple[Path, Path]
 ) -> None:
     expected = in_process(certificate[0], connected(tls_emulator), "example.org")
-    with connected(tls_emulator) as tcp, pytest.raises(ssl.SSLCertVerificationError) as caught:
-        process.wrap(tcp, "example.org")
-    assert isinstance(expected, ssl.SSLCertVerificationError)
-    assert caught.value.verify_message == expected.verify_message
+    demand_same_certificate_error(expected, refusal(process, connected(tls_emulator), "example.org"))
 
 
 def test_a_server_that_does_not_speak_tls_is_told_in_the_same_words(
     process: TlsProcess, emulator: Emulator, certificate: tuple[Path, Path]
 ) -> None:
     expected = in_process(certificate[0], connected(emulator), "127.0.0.1")
-    with connected(emulator) as tcp, pytest.raises(ssl.SSLError) as caught:
-        process.wrap(tcp, "127.0.0.1")
-    assert caught.value.strerror == expected.strerror
+    assert refusal(process, connected(emulator), "127.0.0.1").strerror == expected.strerror
 
 
 def test_a_server_that_says_nothing_is_given_up_in_time(process: TlsProcess) -> None:
