@@ -5,7 +5,6 @@ sent, the mount point is let go, and what came in between is sent too. What cann
 journal, is named, and is sent at the next mount of the same scope.
 """
 
-import contextlib
 import errno
 import functools
 import gc
@@ -16,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyfuse3
@@ -27,12 +27,13 @@ from b2mount.core.errors import B2MountError
 from b2mount.core.listen import Listen
 from b2mount.core.moments import format_moment
 from b2mount.core.options import MountOptions
-from b2mount.core.scope import parse_source
+from b2mount.core.scope import Scope, parse_source
 from b2mount.core.words import show_count
 from b2mount.fuse import Door, mount_flags
 from b2mount.journal.journal import Journal
 from b2mount.journal.label import write_label
 from b2mount.journal.uploader import Failure
+from b2mount.mount_checks import check_options
 from b2mount.mount_control import ControlServer
 from b2mount.mount_key import FindCredentials, KeyKeeper
 from b2mount.mount_metrics_server import MetricsServer
@@ -51,7 +52,6 @@ from b2mount.mount_world import (
     Kernel,
     Mounted,
     build,
-    check_options,
     find_lock_buckets,
     label_of,
     make_budget,
@@ -148,60 +148,87 @@ async def _main(
         downloads=options.downloads,
         early=early,
     )
-    exits = contextlib.ExitStack()
     try:
         _keep_what_was_imported()
-        grant = await store.authorize()
-        source = parse_source(options.source) if options.source else None
-        told: list[BucketRow] = []
-        scope = await find_scope(
-            store, grant, source, bucket_id=options.bucket_id, read_only=options.read_only, told=told
-        )
-        now_ms, skew_ms = int(time.time() * 1000), int(store.skew_seconds * 1000)
-        check_options(options, grant, now_ms=now_ms + max(skew_ms, 0))
-        options = shown_options(options, now_ms=now_ms + skew_ms)
-        async with trio.open_nursery() as asking:  # side by side: each is a round trip that a start waits for
-            asking.start_soon(warn_if_empty, store, grant, scope, options)
-            lock_buckets = await find_lock_buckets(store, grant, scope, told)
-        state = exits.enter_context(open_state(options, grant.account_id, scope))
-        journal = Journal(state, hard_delete=options.hard_delete, spool_size=options.spool_size)
-        write_label(journal.directory, label_of(options, grant.account_id, scope))
-        disk = open_disk_cache(options, grant.account_id, scope)
-        try:
-            key = KeyKeeper(store, scope, journal, find_credentials, key_id=credentials.shown_id)
-            budget = make_budget(options, store.counters)
-            budget.load(journal.directory)
-            mount = _Mount(options, store, journal, key, budget)
-            async with trio.open_nursery() as nursery:
-                kernel = Kernel()
-                mounted = build(
-                    shown_store(store, options),
-                    scope,
-                    options,
-                    journal,
-                    disk,
-                    nursery,
-                    kernel,
-                    mount.control_path,
-                    lock_buckets,
-                    budget,
-                )
-                nursery.start_soon(_beside, budget.watch, journal.directory)
-                nursery.start_soon(_beside, mounted.world.blocks.save_now_and_then, CACHE_SAVE_SECONDS)
-                failures = await mount.serve(mounted, nursery, kernel, on_ready)
-                if mount.left_at_once:
-                    store.break_off()  # threads cannot be cancelled; what they send is unknown either way
-                nursery.cancel_scope.cancel()
-            budget.save(journal.directory)
-            return _report(failures, journal, mount.left_at_once)
-        finally:
-            journal.close()
-            if disk is not None:
-                disk.close()
+        start = await _find_out(store, options)
+        with open_state(start.options, start.account_id, start.scope) as state:
+            return await _live(start, state, store, credentials, on_ready, find_credentials)
     finally:
-        exits.close()
         with trio.move_on_after(10, shield=True):
             await store.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What B2 told before anything is mounted, and the options as they are understood then."""
+
+    options: MountOptions
+    account_id: str
+    scope: Scope
+    lock_buckets: frozenset[str]
+
+
+async def _find_out(store: MountStore, options: MountOptions) -> _Start:
+    """Ask B2 what the key is, and what of the options it can fulfil."""
+    grant = await store.authorize()
+    source = parse_source(options.source) if options.source else None
+    told: list[BucketRow] = []
+    scope = await find_scope(
+        store, grant, source, bucket_id=options.bucket_id, read_only=options.read_only, told=told
+    )
+    now_ms, skew_ms = int(time.time() * 1000), int(store.skew_seconds * 1000)
+    check_options(options, grant, now_ms=now_ms + max(skew_ms, 0))
+    options = shown_options(options, now_ms=now_ms + skew_ms)
+    async with trio.open_nursery() as asking:  # side by side: each is a round trip that a start waits for
+        asking.start_soon(warn_if_empty, store, grant, scope, options)
+        lock_buckets = await find_lock_buckets(store, grant, scope, told)
+    return _Start(options, grant.account_id, scope, lock_buckets)
+
+
+async def _live(
+    start: _Start,
+    state: Path,
+    store: MountStore,
+    credentials: Credentials,
+    on_ready: Callable[[], None] | None,
+    find_credentials: FindCredentials | None,
+) -> int:
+    """Mount, serve until the end, and say what is left; return the exit status."""
+    options, scope = start.options, start.scope
+    journal = Journal(state, hard_delete=options.hard_delete, spool_size=options.spool_size)
+    write_label(journal.directory, label_of(options, start.account_id, scope))
+    disk = open_disk_cache(options, start.account_id, scope)
+    try:
+        key = KeyKeeper(store, scope, journal, find_credentials, key_id=credentials.shown_id)
+        budget = make_budget(options, store.counters)
+        budget.load(journal.directory)
+        mount = _Mount(options, store, journal, key, budget)
+        async with trio.open_nursery() as nursery:
+            kernel = Kernel()
+            mounted = build(
+                shown_store(store, options),
+                scope,
+                options,
+                journal,
+                disk,
+                nursery,
+                kernel,
+                mount.control_path,
+                start.lock_buckets,
+                budget,
+            )
+            nursery.start_soon(_beside, budget.watch, journal.directory)
+            nursery.start_soon(_beside, mounted.world.blocks.save_now_and_then, CACHE_SAVE_SECONDS)
+            failures = await mount.serve(mounted, nursery, kernel, on_ready)
+            if mount.left_at_once:
+                store.break_off()  # threads cannot be cancelled; what they send is unknown either way
+            nursery.cancel_scope.cancel()
+        budget.save(journal.directory)
+        return _report(failures, journal, mount.left_at_once)
+    finally:
+        journal.close()
+        if disk is not None:
+            disk.close()
 
 
 class _Mount:

@@ -23,7 +23,8 @@ from b2mount.journal.ops import Kind, Op
 from b2mount.journal.sender import Sender
 from b2mount.journal.streams import Streams
 from b2mount.journal.uploader import Failure
-from b2mount.mount_world import find_lock_buckets, server_ms
+from b2mount.mount_journal import server_ms
+from b2mount.mount_world import find_lock_buckets
 from b2mount.store.connect import MountStore, open_store
 
 Progress = Callable[[int, int], None]  # files and bytes left

@@ -1,7 +1,6 @@
 """Put one mount together: the key's scope, the journal of earlier lives, the caches and the file system."""
 
 import contextlib
-import functools
 import logging
 import os
 import sqlite3
@@ -18,34 +17,26 @@ from b2mount.cache.blocks import BLOCK, Blocks
 from b2mount.cache.disk import DiskCache
 from b2mount.cache.listing import Listing
 from b2mount.cache.listings import Listings
-from b2mount.core.access import LookUpBy, is_read_only, look_up_by
+from b2mount.core.access import LookUpBy, look_up_by
 from b2mount.core.budget import Limits
 from b2mount.core.errors import B2MountError, LocalStorageError
 from b2mount.core.grant import Capability, Grant
-from b2mount.core.moments import format_moment
 from b2mount.core.options import KEEP_BOTH, MountOptions
 from b2mount.core.places import Places, choose_places
-from b2mount.core.posix import INFO_LIMIT_LOCKED
-from b2mount.core.scope import Scope, ScopeError, scope_id
-from b2mount.core.views import END_OF_NAME, VERSIONS_ROOT, View
+from b2mount.core.scope import Scope, scope_id
 from b2mount.fs.copies import keep_beside
 from b2mount.fs.filesystem import FileSystem
 from b2mount.fs.nodes import FileNode, Nodes
-from b2mount.fs.overlay import Mark, Overlay
+from b2mount.fs.overlay import Overlay
 from b2mount.fs.tree import Tree
 from b2mount.fs.world import World
 from b2mount.journal.conflicts import Conflicts
 from b2mount.journal.journal import Journal
 from b2mount.journal.label import Label
-from b2mount.journal.large import LargeFiles
-from b2mount.journal.ops import Kind, Op, parents
-from b2mount.journal.sender import Sender
-from b2mount.journal.streams import Streams
+from b2mount.mount_journal import server_ms, start_journal
 from b2mount.mount_past import passing_directory
 from b2mount.mount_private import make_private
-from b2mount.store.authorization import CLOCK_SLACK_MS
 from b2mount.store.budget import Budget
-from b2mount.store.connect import MountStore
 from b2mount.store.counting import Counters
 from b2mount.store.store import BucketRow, FileVersion, Store
 from b2mount.store.views import Views
@@ -163,64 +154,6 @@ async def find_lock_buckets(
     return frozenset(row.bucket_id for row in found if row.lock_enabled)
 
 
-def check_options(options: MountOptions, grant: Grant, *, now_ms: int) -> None:
-    """Raise ScopeError where the key cannot do what the mount was asked to do.
-
-    *now_ms* is the later of B2's clock and this machine's, by which a person says "now".
-    """
-    if options.at is not None:
-        _check_moment(options.at, grant, now_ms)
-    if options.versions:
-        _check_versions(options, grant)
-    if options.conflicts == KEEP_BOTH:
-        _check_conflicts(options, grant)
-    if options.bypass_governance and not grant.has(Capability.BYPASS_GOVERNANCE):
-        raise ScopeError(
-            "--bypass-governance was said, but the key lacks bypassGovernance",
-            "leave it out, or use a key with bypassGovernance",
-        )
-    if options.manage_buckets and not grant.capabilities & BUCKET_RIGHTS:
-        raise ScopeError(
-            "--manage-buckets was said, but the key lacks writeBuckets and deleteBuckets",
-            "leave it out; only keys for the whole account can hold those",
-        )
-
-
-def _check_conflicts(options: MountOptions, grant: Grant) -> None:
-    if is_read_only(grant, options.read_only) or grant.has(Capability.LIST_FILES, Capability.READ_FILES):
-        return
-    raise ScopeError(
-        "--conflicts=keep-both was said, but the key lacks listFiles or readFiles",
-        "leave it out, or use a key with both: lost updates are found by listing, and stored by copying",
-    )
-
-
-def _check_moment(at_ms: int, grant: Grant, now_ms: int) -> None:
-    if not grant.has(Capability.LIST_FILES):
-        raise ScopeError(
-            "--at was said, but the key lacks listFiles",
-            "leave it out, or use a key with listFiles: what was there is found by listing versions",
-        )
-    if at_ms > now_ms + CLOCK_SLACK_MS:
-        raise ScopeError(
-            f"--at {format_moment(at_ms)} lies in the future: it is {format_moment(now_ms)} now",
-            "say a moment of the past; leave --at out for what is there now",
-        )
-
-
-def _check_versions(options: MountOptions, grant: Grant) -> None:
-    if options.at is not None:
-        raise ScopeError(
-            "--at and --versions do not go together",
-            f"mount with --versions alone: {VERSIONS_ROOT}/@TIME/ shows any moment",
-        )
-    if not grant.has(Capability.LIST_FILES):
-        raise ScopeError(
-            "--versions was said, but the key lacks listFiles",
-            "leave it out, or use a key with listFiles",
-        )
-
-
 def build(
     store: Store,
     scope: Scope,
@@ -235,32 +168,8 @@ def build(
 ) -> Mounted:
     """Tie everything together, and queue what an earlier mount of the scope left unsent."""
     budget = budget or Budget(Limits(), Counters())
-    holder: list[Tree] = []
-
-    def on_new_listing(bucket_id: str, listing: Listing) -> None:
-        if holder:
-            holder[0].on_new_listing(bucket_id, listing)
-
-    def on_dropped_listing(bucket_id: str, listing: Listing) -> None:
-        if holder:
-            holder[0].on_dropped_listing(bucket_id, listing)
-
-    listings = Listings(
-        Views(store) if options.versions else store,
-        options.listing_ttl,
-        scope.limit,
-        on_new=on_new_listing,
-        on_dropped=on_dropped_listing,
-        nursery=nursery,
-        budget=budget,
-    )
-    overlay = Overlay(
-        journal.queue,
-        listings,
-        keeps=lambda: look_up_by(store.grant) is LookUpBy.MEMORY,
-        remember_gone=journal.remember_gone,
-        is_told=journal.is_told,
-    )
+    trees: list[Tree] = []
+    listings = _new_listings(store, scope, options, nursery, budget, trees)
     world = World(
         store=store,
         scope=scope,
@@ -270,7 +179,7 @@ def build(
         umask=DEFAULT_UMASK if options.umask is None else options.umask,
         journal=journal,
         listings=listings,
-        overlay=overlay,
+        overlay=_new_overlay(store, journal, listings),
         blocks=Blocks(store, nursery, options.memory_size, disk, downloads=options.downloads),
         nodes=Nodes(),
         invalidate_inode=lambda ino: kernel.invalidate_inode(ino),
@@ -282,25 +191,56 @@ def build(
     )
     world.blocks.on_damaged = partial(_forget_pages, world, nursery)
     tree = Tree(world)
-    holder.append(tree)
+    trees.append(tree)
     conflicts = Conflicts(
         store,
         scope.limit,
-        server_ms=functools.partial(server_ms, store),
+        server_ms=partial(server_ms, store),
         database=journal.database,
-        keep=functools.partial(keep_beside, world, tree) if options.conflicts == KEEP_BOTH else None,
+        keep=partial(keep_beside, world, tree) if options.conflicts == KEEP_BOTH else None,
     )
-    mounted = Mounted(
-        options,
-        world,
-        FileSystem(world, tree, str(control_path)),
-        journal,
-        scope,
-        journal.directory,
-        conflicts,
+    fs = FileSystem(world, tree, str(control_path))
+    start_journal(journal, store, world, tree, conflicts, options)
+    return Mounted(options, world, fs, journal, scope, journal.directory, conflicts)
+
+
+def _new_listings(
+    store: Store,
+    scope: Scope,
+    options: MountOptions,
+    nursery: trio.Nursery,
+    budget: Budget,
+    trees: Sequence[Tree],
+) -> Listings:
+    """Return the cache of listings; what changes in it is told to *trees*, which is empty so far."""
+
+    def on_new(bucket_id: str, listing: Listing) -> None:
+        for tree in trees:
+            tree.on_new_listing(bucket_id, listing)
+
+    def on_dropped(bucket_id: str, listing: Listing) -> None:
+        for tree in trees:
+            tree.on_dropped_listing(bucket_id, listing)
+
+    return Listings(
+        Views(store) if options.versions else store,
+        options.listing_ttl,
+        scope.limit,
+        on_new=on_new,
+        on_dropped=on_dropped,
+        nursery=nursery,
+        budget=budget,
     )
-    _start_journal(mounted, store, tree)
-    return mounted
+
+
+def _new_overlay(store: Store, journal: Journal, listings: Listings) -> Overlay:
+    return Overlay(
+        journal.queue,
+        listings,
+        keeps=lambda: look_up_by(store.grant) is LookUpBy.MEMORY,
+        remember_gone=journal.remember_gone,
+        is_told=journal.is_told,
+    )
 
 
 def _forget_pages(world: World, nursery: trio.Nursery, file_id: str) -> None:
@@ -312,114 +252,3 @@ def _forget_pages(world: World, nursery: trio.Nursery, file_id: str) -> None:
         content = node.current if isinstance(node, FileNode) else None
         if isinstance(content, FileVersion) and content.file_id == file_id:
             nursery.start_soon(trio.to_thread.run_sync, world.invalidate_inode, node.ino)
-
-
-def _start_journal(mounted: Mounted, store: Store, tree: Tree) -> None:
-    world, options = mounted.world, mounted.options
-    overlay = world.overlay
-    mounted.journal.shows = functools.partial(_shown_id, world)
-
-    def on_done(op: Op, version: FileVersion | None) -> None:
-        tree.forget_head(op.bucket_id, op.name)
-        if options.versions:
-            forget_history(world.listings, op.bucket_id, op.name)
-        # What an earlier life sent may have been changed by others since: B2 tells.
-        overlay.settle(op.bucket_id, op.name, doubtful=op.recovered)
-        mounted.conflicts.sent(op, version)
-
-    def on_refused(op: Op, error: B2MountError) -> bool:
-        if op.kind is Kind.PUT:
-            return False  # what was written is never dropped: it waits for a person
-        overlay.drop(op.bucket_id, op.name)
-        for directory in parents(op.name):
-            world.listings.forget(op.bucket_id, directory)
-            break
-        return True
-
-    async def on_spool_free(op: Op) -> None:
-        draft = op.draft
-        if draft is None or draft.result is None or draft.torn:
-            return
-        if draft.extents.dirty == ((0, draft.size),):
-            await world.blocks.adopt(draft.result, draft.spool.path)
-
-    limits = dict.fromkeys(world.lock_buckets, INFO_LIMIT_LOCKED)
-    journal = mounted.journal
-    large = LargeFiles(store, journal.database, journal.room.tell)
-    sender = Sender(
-        store,
-        large,
-        new_id=mounted.journal.new_id,
-        hard_delete=options.hard_delete,
-        info_limits=limits,
-        bypass_governance=options.bypass_governance,
-        read_only=options.read_only,
-        skew_seconds=lambda: _skew_seconds(store),
-    )
-    streams = Streams(
-        store,
-        sender,
-        large,
-        journal,
-        eager=lambda bucket_id: (
-            store.grant.has(Capability.READ_FILES, Capability.DELETE_FILES)
-            and bucket_id not in world.lock_buckets
-        ),
-    )
-    sender.made, sender.hid = mounted.conflicts.made, mounted.conflicts.hid
-    sender.is_own = mounted.conflicts.is_own
-    left = mounted.journal.start(
-        sender.send,
-        settle=options.settle,
-        width=options.uploads,
-        on_done=on_done,
-        on_refused=on_refused,
-        on_spool_free=on_spool_free,
-        large=large,
-        streams=streams,
-    )
-    for bucket_id, prefix in mounted.journal.left_gone():
-        overlay.set(bucket_id, prefix, Mark.GONE)
-    for op in left:
-        if mounted.journal.queue.tail(*op.key) is op:
-            _show_unsent(overlay, op)
-
-
-def forget_history(listings: Listings, bucket_id: str, name: str) -> None:
-    """Have the versions of a name looked at anew: there is one more."""
-    history = View(None).bucket_id(bucket_id)
-    listings.forget_one(history, name[: name.rfind("/") + 1])
-    listings.forget_one(history, f"{name}{END_OF_NAME}/")
-
-
-def _skew_seconds(store: Store) -> float:
-    return store.skew_seconds if isinstance(store, MountStore) else 0.0
-
-
-def server_ms(store: Store) -> int:
-    """Return what B2's clock shows."""
-    return int((time.time() + _skew_seconds(store)) * 1000)
-
-
-def _shown_id(world: World, bucket_id: str, name: str) -> str | None:
-    """Return the id of the version that B2 shows at *name* as far as is known, "" for none, else None."""
-    fact = world.overlay.get(bucket_id, name)
-    if fact is not None:
-        return fact.file_id if isinstance(fact, FileVersion) else ""
-    cut = name.rfind("/") + 1
-    listing = world.listings.last_known(bucket_id, name[:cut])
-    if listing is None:
-        return None
-    row = listing.get(name[cut:])
-    return row.file_id if row is not None else "" if listing.knows(name[cut:]) else None
-
-
-def _show_unsent(overlay: Overlay, op: Op) -> None:
-    """Let the tree show what the last operation on a name, left unsent, will make of it."""
-    if op.draft is None:
-        overlay.set(op.bucket_id, op.name, Mark.GONE)
-        return
-    overlay.set(op.bucket_id, op.name, op.draft)
-    for directory in parents(op.name):
-        if directory:
-            overlay.set(op.bucket_id, directory, Mark.DIRECTORY)

@@ -13,8 +13,8 @@ import pytest
 from b2mount.core.grant import Capability, Grant
 from b2mount.core.options import MountOptions
 from b2mount.core.scope import ScopeError
+from b2mount.mount_checks import check_options
 from b2mount.mount_past import shown_options
-from b2mount.mount_world import check_options
 from b2mount.store.authorization import CLOCK_SLACK_MS
 from tests.support.emulator import Emulator
 from tests.support.mount import Mount, MountFailed, mounted
