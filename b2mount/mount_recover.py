@@ -20,6 +20,7 @@ from b2mount.journal.journal import Journal
 from b2mount.journal.large import LargeFiles
 from b2mount.journal.leftover import JOURNAL, SPOOL, Leftover, hold, look
 from b2mount.journal.ops import Kind, Op
+from b2mount.journal.seal import COUNT_FILE
 from b2mount.journal.sender import Sender
 from b2mount.journal.streams import Streams
 from b2mount.journal.uploader import Failure
@@ -180,6 +181,7 @@ def discard_left(directory: Path, count: int) -> None:
         try:
             for name in (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm"):
                 (directory / name).unlink(missing_ok=True)  # first: a spool without a journal is refused
+            (directory / COUNT_FILE).unlink(missing_ok=True)
             if (directory / SPOOL).exists():
                 shutil.rmtree(directory / SPOOL)
         except OSError as exc:

@@ -112,6 +112,10 @@ class Reporter:
             "failed_attempts": journal.uploader.failures,
             "sent_bytes": sum(op.sent_bytes for op in queue.ops.values()),
             "renames": journal.moves.facts()[:ITEMS_TOLD],
+            "kept_files": [
+                {"file": str(one.path), "bytes": one.size, "changed_ms": one.changed_ms}
+                for one in journal.kept[:ITEMS_TOLD]
+            ],
             "items": [_item(op) for op in list(queue.ops.values())[:ITEMS_TOLD]],
         }
 

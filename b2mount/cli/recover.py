@@ -175,10 +175,14 @@ def _facts(left: "Leftover", *, each: bool) -> dict[str, Any]:
         "bytes": left.new_bytes,
         "oldest_ms": left.oldest_ms,
         "damage": left.damage,
-        "stray_files": [path.name for path in left.strays],
+        "stray_files": [stray.path.name for stray in left.strays],
     }
     if each:
         facts["items"] = [_item(left, op) for op in left.ops]
+        facts["strays"] = [
+            {"file": one.path.name, "size": one.size, "changed_ms": one.changed_ms, "name": one.name or None}
+            for one in left.strays
+        ]
     return facts
 
 
@@ -237,6 +241,10 @@ def _describe(left: "Leftover", *, each: bool) -> Iterator[str]:
     if each:
         for op in left.ops:
             yield f"  {_describe_item(_item(left, op))}"
+        for one in left.strays:
+            of = f" of {one.name}" if one.name else ""
+            size, when = units.show_size(one.size), _moment(one.changed_ms)
+            yield f"  spool file {one.path.name}{of}, {size}, written {when}"
 
 
 def _describe_item(item: dict[str, Any]) -> str:

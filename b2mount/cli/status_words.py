@@ -78,6 +78,10 @@ def _describe_key(key: Facts) -> Iterator[Row]:
 
 def _describe_pending(pending: Facts, *, kept_in: str | None) -> Iterator[Row]:
     count = pending.get("files", 0)
+    if kept := pending.get("kept_files"):
+        size = units.show_size(sum(one.get("bytes", 0) for one in kept))
+        files = units.show_count(len(kept), "file")
+        yield "kept", f"{files}, {size}, of no change, left by a crash: b2mount recover tells of them"
     if not count:
         yield "pending", "nothing: all that was written is in B2"
         return

@@ -37,6 +37,7 @@ S3_MTIME_NAME = "mtime"  # float seconds, as rclone writes it through the S3 API
 # where the file is encrypted by the server or the bucket is lock-enabled.
 INFO_LIMIT = 7000
 INFO_LIMIT_LOCKED = 2048
+NO_LIMIT = 1 << 30  # for what is not sent
 
 DEFAULT_FILE_MODE = 0o666  # before the mount's umask
 DEFAULT_DIRECTORY_MODE = 0o777
@@ -230,7 +231,7 @@ def to_info(
     kept[MTIME_NAME] = str(_stored_ms(attributes.mtime_ns))
     fields = {**_own_fields(attributes), **unknown}
     info = kept | _own_entry(fields)
-    if header_bytes(info, file_name) <= limit:
+    if limit >= NO_LIMIT or header_bytes(info, file_name) <= limit:
         return info
     fields.pop("n", None)
     fields.pop("c", None)

@@ -6,69 +6,47 @@ nothing of what the operations mean.
 """
 
 import contextlib
-import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
 
 from b2mount.core.errors import LocalStorageError, OutOfSpace
-from b2mount.core.extents import Extents
-from b2mount.core.posix import from_info, to_info
-from b2mount.journal import body_rows, large_rows, look_rows
+from b2mount.journal import body_rows, large_rows, look_rows, op_rows, prints
 from b2mount.journal.body_rows import Bodies
-from b2mount.journal.drafts import Draft, Spool
-from b2mount.journal.ops import Kind, Op
+from b2mount.journal.drafts import Draft, Spool, sync_directory
+from b2mount.journal.large_rows import Statement
+from b2mount.journal.op_rows import version_from_json, version_to_json
+from b2mount.journal.ops import Op
 from b2mount.journal.reserve import Reserve
+from b2mount.journal.seal import (
+    FIRST_SEAL,
+    SEAL,
+    CountFile,
+    Tally,
+    lack_words,
+    missing_words,
+    sealed_part,
+    writes_of,
+)
+from b2mount.journal.strays import SALVAGE, mark
 from b2mount.journal.unfinished import LargeFile
-from b2mount.store.store import Action, FileVersion, Retention
+from b2mount.store.store import FileVersion
 
-FORMAT = 3
-_SALVAGE = "what can be read of it is shown and saved by: b2mount recover --state-dir"
+FORMAT = 4
 LOG_SIZE = 4608 << 10  # bytes: 1000 pages, after which SQLite begins anew, and a last commit's
 SPARE_PAGES = 256  # of 4 KiB: what the file may keep for the next mount; a guess
-_NO_LIMIT = 1 << 30  # here nothing is sent: the limit is checked where it is
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS ops (
-    id INTEGER PRIMARY KEY,
-    ordering INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    bucket_id TEXT NOT NULL,
-    name TEXT NOT NULL,
-    after TEXT NOT NULL,          -- JSON list of ids
-    sending INTEGER NOT NULL,     -- 1: an attempt has begun; B2 may have it
-    error TEXT,
-    extents TEXT,                 -- puts only, from here on
-    spooled INTEGER,              -- 1: bytes lie in the spool file named after the id
-    base TEXT,                    -- JSON of a file version
-    base_op INTEGER,              -- or the put whose result is the base
-    info TEXT,                    -- JSON; attributes included
-    is_directory INTEGER,
-    content_type TEXT,
-    promised_ms INTEGER,          -- when the operation was promised, by the local clock
-    over_id TEXT                  -- the version that the name held, as far as known; "": none
-);
 CREATE TABLE IF NOT EXISTS gone (  -- directories removed here whose names B2 may show for a while
     bucket_id TEXT NOT NULL,
     prefix TEXT NOT NULL,
     PRIMARY KEY (bucket_id, prefix)
 );
-"""
-
-COLUMNS = (
-    "id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled, "
-    "base, base_op, info, is_directory, content_type, promised_ms, over_id"
-)
-_UPSERT = """
-INSERT OR REPLACE INTO ops (id, ordering, kind, bucket_id, name, after, sending, error, extents, spooled,
-                            base, base_op, info, is_directory, content_type, promised_ms, over_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 # Format 1 had an unfinished large file in the row of its put, and nothing of its parts: it is begun anew.
@@ -81,12 +59,8 @@ UPDATE meta SET value = '2' WHERE key = 'format';
 COMMIT;
 """
 # Format 2 had all bytes in the spool. One that knows it alone would miss those that are only in the journal.
-_FROM_2 = "UPDATE meta SET value = '3' WHERE key = 'format'"
-
-# Came later. No format of its own: a b2mount that does not know it leaves it empty, which means "not known".
-_OVER = "ALTER TABLE ops ADD COLUMN over_id TEXT"
-
-VERSION_FIELDS = tuple(field.name for field in fields(FileVersion))
+# Format 3 had no seal, and one that knows it alone would leave it behind.
+_NOW = "INSERT OR REPLACE INTO meta VALUES ('format', ?)"
 
 T = TypeVar("T")
 
@@ -97,8 +71,10 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Open or create. Raises LocalStorageError, also for a file that is no journal of ours."""
         self.path = path
-        self._pending: list[tuple[str, tuple[Any, ...]]] = []
-        self._syncs: list[Spool] = []
+        self._pending: list[Statement] = []
+        self._syncs: list[Draft] = []  # whose bytes have to reach the disk first
+        self._printed: set[int] = set()  # drafts of which is written down what their spools are known by
+        self._promised: list[tuple[Path, str]] = []  # spool files to be marked, each with its name
         self._recorded = 0
         self._durable = 0
         self._lock = trio.Lock()
@@ -106,32 +82,68 @@ class Database:
         self._reserve = Reserve(path.with_name("reserve"))
         self._has_log = False  # the write-ahead log has the size that it keeps
         self.is_new = False  # made just now
+        self._tally = Tally()
+        self._counted = CountFile(path.parent)
+        self._guard(self._demand_whole)
         self._db = self._guard(self._open)
+        self.writes = self._guard(self._begin_to_seal)  # so far, begun or done
         self._identity = self._identify()
         self._reserve.fill()
         self._bodies = self._guard(lambda: Bodies(path.parent))
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the file beside the journal says that nothing of it is lost."""
+        return self._counted.told is not None
+
+    def _demand_whole(self) -> None:
+        """Raise LocalStorageError where the files are not as they were left, before SQLite changes any."""
+        told = self._counted.told
+        words = missing_words(self.path, told)
+        if words is None and self.path.exists() and self.path.stat().st_size:
+            with contextlib.closing(
+                sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+            ) as db:
+                words = lack_words(db, told, self._tally)
+        if words is not None:
+            raise LocalStorageError(
+                f"the journal {self.path} is damaged: {words}\n{SALVAGE} {self.path.parent}"
+            )
 
     def _open(self) -> sqlite3.Connection:
         self.path.touch(mode=0o600)
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # WAL syncs at each commit: what is acknowledged survives
-        db.executescript(_SCHEMA + large_rows.SCHEMA + look_rows.SCHEMA + body_rows.SCHEMA)
+        db.executescript(
+            _SCHEMA + op_rows.SCHEMA + large_rows.SCHEMA + look_rows.SCHEMA + body_rows.SCHEMA + prints.SCHEMA
+        )
         row = db.execute("SELECT value FROM meta WHERE key='format'").fetchone()
-        if row is None:
-            self.is_new = True
-            db.execute("INSERT INTO meta VALUES ('format', ?)", (str(FORMAT),))
-        elif not 1 <= int(row[0]) <= FORMAT:
+        self.is_new = row is None
+        form = 0 if row is None or not str(row[0]).isdecimal() else int(row[0])
+        if row is not None and not 1 <= form <= FORMAT:
+            db.close()
             raise LocalStorageError(
                 f"{self.path} was written by another version of b2mount (format {row[0]})"
             )
-        else:
-            if int(row[0]) == 1:
-                db.executescript(_FROM_1)
-            db.execute(_FROM_2)
-        if "over_id" not in columns_of(db):
-            db.execute(_OVER)
+        if form == 1:
+            db.executescript(_FROM_1)
+        if "over_id" not in op_rows.columns_of(db):
+            db.execute(op_rows.OVER)
+        if form < FORMAT:
+            with db:
+                db.execute("BEGIN IMMEDIATE")
+                db.execute(body_rows.FORGET_STRAYS)
+                self._tally.fill(db)
+                db.execute(_NOW, (str(FORMAT),))
+                db.execute(FIRST_SEAL, (self._tally.seal(0),))
         return db
+
+    def _begin_to_seal(self) -> int:
+        """Return how often the journal was written, by this life or others; beside it, too."""
+        writes, told = writes_of(self._db), self._counted.told
+        self._counted.write(writes, self._tally.changes)
+        return max(writes, told.writes if told is not None else 0)
 
     def _identify(self) -> tuple[int, int] | None:
         """Return what tells the journal's file from any other; None where it is gone."""
@@ -146,14 +158,16 @@ class Database:
             return work()
         except sqlite3.Error as exc:
             kind = OutOfSpace if "full" in str(exc) else LocalStorageError
-            hint = f"\n{_SALVAGE} {self.path.parent}" if type(exc) is sqlite3.DatabaseError else ""
+            hint = f"\n{SALVAGE} {self.path.parent}" if type(exc) is sqlite3.DatabaseError else ""
             raise kind(f"the journal {self.path} cannot be used: {exc}{hint}") from exc
         except OSError as exc:
             raise LocalStorageError(f"the journal {self.path} cannot be used: {exc.strerror}") from exc
 
     def record(self, op: Op) -> None:
         """Write down the operation as it stands; durable after the next commit."""
-        self._record((_UPSERT, _row(op)))
+        statement = op_rows.save(op)
+        self._tally.put("ops", op.id, sealed_part(statement[1]))
+        self._record(statement)
         op.recorded = self._recorded
 
     def is_durable(self, op: Op) -> bool:
@@ -167,22 +181,30 @@ class Database:
 
     def forget(self, op: Op) -> None:
         """Strike the operation off; durable after the next commit."""
+        self._tally.drop("ops", op.id)
+        self._tally.drop("bodies", op.id)
         self._record(("DELETE FROM ops WHERE id=?", (op.id,)))
         for statement in self._bodies.forget(op.id):
             self._record(statement)
+        if op.id in self._printed:
+            self._printed.remove(op.id)
+            self._record(prints.forget(op.id))
 
     def record_large(self, large: LargeFile) -> None:
         """Write down a large file as it stands, without its parts; durable after the next commit."""
         version = version_to_json(large.version) if large.version is not None else None
-        self._record(large_rows.save(large, version))
+        self._save("large", large.id, large_rows.save(large, version))
 
     def record_parts(self, large: LargeFile, numbers: Iterable[int]) -> None:
         """Write down parts of a large file as they stand; durable after the next commit."""
         for number in numbers:
-            self._record(large_rows.save_part(large, number))
+            self._save("parts", (large.id, number), large_rows.save_part(large, number))
 
     def forget_large(self, large: LargeFile) -> None:
         """Strike a large file off, parts and all; durable after the next commit."""
+        self._tally.drop("large", large.id)
+        for number in range(1, len(large.parts) + 1):
+            self._tally.drop("parts", (large.id, number))
         for statement in large_rows.forget(large):
             self._record(statement)
 
@@ -199,10 +221,12 @@ class Database:
     def record_look(self, version: FileVersion, bucket_id: str, over: str | None, done_ms: int) -> None:
         """Write down a version made here, to be looked at; durable after the next commit."""
         text = version_to_json(version)
-        self._record(look_rows.save(version.file_id, bucket_id, version.name, over, done_ms, text))
+        statement = look_rows.save(version.file_id, bucket_id, version.name, over, done_ms, text)
+        self._save("looks", version.file_id, statement)
 
     def forget_look(self, file_id: str) -> None:
         """Strike off a version that was looked at; durable after the next commit."""
+        self._tally.drop("looks", file_id)
         self._record(look_rows.forget(file_id))
 
     def load_looks(self) -> list[tuple[str, str | None, int, FileVersion]]:
@@ -216,24 +240,32 @@ class Database:
         except (ValueError, KeyError, TypeError) as exc:
             raise self._damaged(exc) from exc
 
-    def _record(self, statement: tuple[str, tuple[Any, ...]]) -> None:
+    def _save(self, table: str, key: Hashable, statement: Statement) -> None:
+        """Write down a row, all of whose values the statement has."""
+        self._tally.put(table, key, statement[1])
+        self._record(statement)
+
+    def _record(self, statement: Statement) -> None:
         self._pending.append(statement)
         self._recorded += 1
 
     def record_gone(self, bucket_id: str, prefix: str) -> None:
         """Write down that a directory was removed here; durable after the next commit."""
-        self._record(("INSERT OR REPLACE INTO gone VALUES (?, ?)", (bucket_id, prefix)))
+        key = (bucket_id, prefix)
+        self._save("gone", key, ("INSERT OR REPLACE INTO gone VALUES (?, ?)", key))
 
     def forget_gone(self, bucket_id: str, prefix: str) -> None:
         """Strike a removed directory off; durable after the next commit."""
+        self._tally.drop("gone", (bucket_id, prefix))
         self._record(("DELETE FROM gone WHERE bucket_id=? AND prefix=?", (bucket_id, prefix)))
 
     def load_gone(self) -> list[tuple[str, str]]:
         """Read which directories an earlier life removed: bucket and prefix."""
         return self._guard(lambda: self._db.execute("SELECT bucket_id, prefix FROM gone").fetchall())
 
-    def keep(self, draft: Draft) -> None:
+    def keep(self, draft: Draft, name: str) -> None:
         """Have a draft's new bytes reach the disk before what is recorded from now on does, or with it."""
+        self._promised.append((draft.spool.path, name))
         size = draft.extents.dirty_bytes
         if self._bodies.has_room(size) and self._reserve.is_full and not draft.away_bytes:
             try:
@@ -241,9 +273,10 @@ class Database:
             except LocalStorageError:
                 pass  # it is told when the commit waits for the spool file
             else:
-                self._record(self._bodies.save(draft.id, body))
+                self._save("bodies", draft.id, self._bodies.save(draft.id, body))
                 return
-        self._syncs.append(draft.spool)
+        self._syncs.append(draft)
+        self._printed.add(draft.id)
         self._recorded += 1
 
     async def commit(self, goal: int | None = None) -> None:
@@ -263,13 +296,21 @@ class Database:
                     return
                 batch, self._pending = self._pending, []
                 syncs, self._syncs = self._syncs, []
+                promised, self._promised = self._promised, []
                 upto = self._recorded
+                self.writes += 1
+                number, changes = self.writes, self._tally.changes
+                batch.append((SEAL, (self._tally.seal(number),)))
                 try:
                     await trio.to_thread.run_sync(self._write, batch, syncs, limiter=self._limiter)
                 except BaseException:
-                    self._pending[:0] = batch
+                    self._pending[:0] = batch[:-1]
                     self._syncs[:0] = syncs
+                    self._promised[:0] = promised
                     raise
+                self._counted.write(number, changes)
+                for path, name in promised:
+                    mark(path, number, name)
                 self._durable = upto
 
     async def prepare(self) -> None:
@@ -282,14 +323,25 @@ class Database:
             self._has_log = True
             _lay_out(self.path.with_name(f"{self.path.name}-wal"))
 
-    def _write(self, batch: list[tuple[str, tuple[Any, ...]]], syncs: list[Spool]) -> None:
-        for spool in syncs:
-            spool.sync()
+    def _sync(self, drafts: list[Draft]) -> list[Statement]:
+        """Wait until the disk has the bytes of drafts; return what they are known by from now on."""
+        known_by = []
+        for draft in drafts:
+            draft.spool.sync()
+            found = draft.spool.print(draft.extents.dirty) if not draft.away_bytes else None
+            known_by += [prints.save(draft.id, found)] if found is not None else []
+        if known_by:
+            # Not every file system has the name of a new file on the disk as soon as it has its bytes.
+            sync_directory(drafts[0].spool.path.parent)
+        return known_by
+
+    def _write(self, batch: list[Statement], syncs: list[Draft]) -> None:
+        known_by = self._sync(syncs)
 
         def transaction() -> None:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                for sql, values in batch:
+                for sql, values in (*known_by, *batch):  # some of these may be struck off already
                     self._db.execute(sql, values)
                 self._db.execute("COMMIT")
             except BaseException:
@@ -297,8 +349,6 @@ class Database:
                     self._db.execute("ROLLBACK")
                 raise
 
-        if not batch:
-            return
         if self._identify() != self._identity:  # SQLite would go on writing to what nobody finds again
             raise LocalStorageError(f"the journal {self.path} was removed or replaced while it was in use")
         self._lay_out_log()
@@ -318,24 +368,26 @@ class Database:
         Raises LocalStorageError, also for rows that no b2mount wrote.
         """
 
-        def read() -> tuple[list[tuple[Any, ...]], list[tuple[Any, Any]]]:
-            self._db.execute(body_rows.FORGET_STRAYS)
-            rows = self._db.execute(f"SELECT {COLUMNS} FROM ops ORDER BY ordering").fetchall()
-            return rows, self._db.execute(body_rows.SELECT).fetchall()
+        def read() -> tuple[list[tuple[Any, ...]], list[tuple[Any, Any]], list[tuple[Any, Any]]]:
+            self._db.execute(prints.FORGET_STRAYS)
+            rows = self._db.execute(f"SELECT {op_rows.COLUMNS} FROM ops ORDER BY ordering").fetchall()
+            found = self._db.execute(body_rows.SELECT).fetchall()
+            return rows, found, self._db.execute(prints.SELECT).fetchall()
 
-        rows, found = self._guard(read)
+        rows, found, known_by = self._guard(read)
+        self._printed = {row[0] for row in rows}
         try:
             bodies = body_rows.check(found)
             for op_id, body in bodies.items():
                 self._bodies.note(op_id, len(body))
-            return ops_of(rows, spool_of, bodies)
+            return op_rows.ops_of(rows, spool_of, bodies, prints.read(known_by))
         except (ValueError, KeyError, TypeError) as exc:
             raise self._damaged(exc) from exc
 
     def _damaged(self, exc: Exception) -> LocalStorageError:
         return LocalStorageError(
             f"the journal {self.path} is damaged ({exc!r}); what it promised to send cannot be read\n"
-            f"{_SALVAGE} {self.path.parent}"
+            f"{SALVAGE} {self.path.parent}"
         )
 
     def close(self) -> None:
@@ -345,6 +397,7 @@ class Database:
             if spare > SPARE_PAGES:
                 self._db.execute("VACUUM")
         self._db.close()
+        self._counted.close()
 
 
 def _lay_out(log_of_writes: Path) -> None:
@@ -362,103 +415,3 @@ def _lay_out(log_of_writes: Path) -> None:
                 os.fdatasync(fd)
         finally:
             os.close(fd)
-
-
-def columns_of(db: sqlite3.Connection) -> set[str]:
-    """Return the columns that the operations of a journal have."""
-    return {row[1] for row in db.execute("PRAGMA table_info(ops)")}
-
-
-def ops_of(
-    rows: list[tuple[Any, ...]], spool_of: Callable[[int], Spool], bodies: Mapping[int, bytes]
-) -> list[Op]:
-    """Make operations of rows of `COLUMNS`, drafts tied to their bases, spools filled from *bodies*.
-
-    Raises ValueError, KeyError or TypeError for rows that no b2mount wrote.
-    """
-    drafts: dict[int, Draft] = {}
-    for row in rows:
-        if row[2] == Kind.PUT.value:
-            drafts[row[0]] = draft = _draft(row, spool_of(row[0]))
-            if row[0] in bodies:
-                draft.spool.restore(draft.extents.dirty, bodies[row[0]])
-            if draft.extents.dirty_bytes:
-                draft.spool.expect(draft.extents.dirty[-1][1])
-    for row in rows:
-        if row[11] is not None:
-            drafts[row[0]].base = drafts[row[11]]
-    return [_op(row, drafts.get(row[0])) for row in rows]
-
-
-def _row(op: Op) -> tuple[Any, ...]:
-    common = (
-        op.id,
-        op.order,
-        op.kind.value,
-        op.bucket_id,
-        op.name,
-        json.dumps(sorted(op.after)),
-        int(op.sent_before or op.mark > 0),
-        str(op.error) if op.error else None,
-    )
-    draft = op.draft
-    if draft is None:
-        return (*common, None, None, None, None, None, None, None, op.promised_ms, op.over)
-    base = draft.resolve_base()
-    return (
-        *common,
-        draft.extents.to_text(),
-        int(draft.extents.dirty_bytes > 0),
-        version_to_json(base) if isinstance(base, FileVersion) else None,
-        base.id if isinstance(base, Draft) else None,
-        json.dumps(to_info(draft.attributes, draft.keep, limit=_NO_LIMIT)),
-        int(op.name.endswith("/.bzEmpty") or op.name == ".bzEmpty"),
-        draft.content_type,
-        op.promised_ms,
-        op.over,
-    )
-
-
-def _draft(row: tuple[Any, ...], spool: Spool) -> Draft:
-    info = json.loads(row[12])
-    draft = Draft(
-        row[0],
-        spool,
-        attributes=from_info(info, fallback_ms=0, is_directory=bool(row[13])),
-        base=version_from_json(row[10]) if row[10] else None,
-        extents=Extents.from_text(row[8]),
-        content_type=row[14],
-        keep=info,
-    )
-    draft.frozen = True
-    return draft
-
-
-def _op(row: tuple[Any, ...], draft: Draft | None) -> Op:
-    op = Op(row[0], Kind(row[2]), row[3], row[4], draft=draft)
-    op.order = row[1]
-    op.after = set(json.loads(row[5]))
-    op.sent_before = bool(row[6])
-    op.recovered = True
-    op.promised_ms = row[15] or 0
-    op.over = row[16]
-    return op
-
-
-def version_to_json(version: FileVersion) -> str:
-    """Write a file version down, to be read by `version_from_json`."""
-    row = {name: getattr(version, name) for name in VERSION_FIELDS}  # asdict takes four times as long
-    row["action"] = version.action.value
-    row["info"] = dict(version.info)
-    if version.retention is not None:
-        row["retention"] = asdict(version.retention)
-    return json.dumps(row)
-
-
-def version_from_json(text: str) -> FileVersion:
-    """Read what `version_to_json` wrote."""
-    row = json.loads(text)
-    row["action"] = Action(row["action"])
-    if row["retention"] is not None:
-        row["retention"] = Retention(**row["retention"])
-    return FileVersion(**row)

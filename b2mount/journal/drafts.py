@@ -10,6 +10,7 @@ import ctypes
 import errno
 import math
 import os
+import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -18,6 +19,7 @@ from pathlib import Path
 from b2mount.core.errors import LocalStorageError, OutOfSpace
 from b2mount.core.extents import Extents, Origin, Segment
 from b2mount.core.posix import Attributes
+from b2mount.journal.prints import Ranges, print_of
 from b2mount.journal.room import Room
 from b2mount.journal.unfinished import LargeFile
 from b2mount.store.store import FileVersion
@@ -35,10 +37,34 @@ def local_error(exc: OSError, doing: str) -> LocalStorageError:
     return kind(f"{doing}: {exc.strerror}")
 
 
+def sync_directory(directory: Path) -> None:
+    """Wait until the disk has the names in a directory. Blocks. Raises LocalStorageError."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise local_error(exc, f"syncing the directory {directory}") from exc
+
+
 class Spool:
     """The local file that holds a draft's new bytes, at the draft's own offsets (sparse elsewhere)."""
 
-    __slots__ = ("_closing", "_fd", "_held", "_lock", "_lost", "_made", "_removed", "_room", "_users", "path")
+    __slots__ = (
+        "_closing",
+        "_fd",
+        "_held",
+        "_known_by",
+        "_lock",
+        "_lost",
+        "_made",
+        "_removed",
+        "_room",
+        "_users",
+        "path",
+    )
 
     def __init__(self, path: Path, room: Room | None = None) -> None:
         """Begin with nothing; what is held here is counted in *room*."""
@@ -51,16 +77,19 @@ class Spool:
         self._closing = False  # once the last of them is done
         self._removed = False
         self._made = False
-        self._lost = False  # somebody else deleted it
+        self._lost = False  # somebody else deleted or changed it
+        self._known_by: tuple[Ranges, int] | None = None  # looked at when it is opened first
 
-    def expect(self, size: int) -> None:
-        """Take note that an earlier life wrote *size* bytes; if they are not there, none are made up.
+    def expect(self, ranges: Ranges, known_by: int | None) -> None:
+        """Take note of what an earlier life wrote; if it is not there, nothing is made up.
 
-        Reading then raises LocalStorageError, since what it would show are zeros that nobody wrote.
+        Reading then raises LocalStorageError, since what it would show are bytes that nobody wrote here.
         """
         self._made = True
+        self._known_by = (ranges, known_by) if known_by is not None else None
         try:
-            self._lost = self.path.stat().st_size < size
+            status = self.path.lstat()
+            self._lost = status.st_size < ranges[-1][1] or not stat.S_ISREG(status.st_mode)
         except OSError:
             self._lost = True
 
@@ -103,14 +132,36 @@ class Spool:
         """Return the open file; made at first use with mode 0600. The lock is held."""
         if self._fd is None:
             if self._removed or self._lost:  # opening again would read as zeros what was written
-                raise LocalStorageError("the spool file is gone")
+                raise LocalStorageError("the spool file is gone, or not what was written")
             make = 0 if self._made else os.O_CREAT
             try:
-                self._fd = os.open(self.path, os.O_RDWR | make | os.O_CLOEXEC, 0o600)
+                self._fd = os.open(self.path, os.O_RDWR | make | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
                 self._made = True
+                self._look_at(self._fd)
             except OSError as exc:
                 raise local_error(exc, "opening the spool") from exc
         return self._fd
+
+    def _look_at(self, fd: int) -> None:
+        """Compare the file that was opened with what an earlier life wrote down of it. The lock is held."""
+        if self._known_by is None:
+            return
+        if print_of(fd, self._known_by[0]) != self._known_by[1]:
+            self._lost = True
+            self._shut()
+            raise LocalStorageError("the spool file is not what was written")
+        self._known_by = None
+
+    def print(self, ranges: Ranges) -> int | None:
+        """Return what the file is to be known by; None where it is gone already. Blocks: call in a thread."""
+        with contextlib.suppress(OSError):
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                found = print_of(fd, ranges)
+                return found if found >= 0 else None
+            finally:
+                os.close(fd)
+        return None
 
     def _shut(self) -> None:
         """Close the file. The lock is held."""

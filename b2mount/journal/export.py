@@ -94,10 +94,10 @@ class _Export:
             self._progress(len(ops) - number, waiting)
             waiting -= op.draft.size
             self._write(op, op.draft)
-        for path in self._left.strays:
+        for stray in self._left.strays:
             place = self._target / STRAYS
             place.mkdir(mode=0o700, exist_ok=True)
-            shutil.copyfile(path, place / path.name, follow_symlinks=False)
+            shutil.copyfile(stray.path, place / stray.path.name, follow_symlinks=False)
         for path in sorted(self._directories, key=lambda path: len(path.parts), reverse=True):
             self._describe(path, self._directories[path])
         self._done.report.write_text("\n".join(self._report()) + "\n", errors="backslashreplace")
@@ -255,7 +255,7 @@ class _Export:
         lines += _section("Not written", done.missing)
         lines += _section("To be removed in B2, and not removed yet", self._removals())
         lines += _section("Names and attributes for content that B2 holds already", self._copies())
-        strays = [f"{STRAYS}/{path.name}" for path in left.strays]
+        strays = [f"{STRAYS}/{one.path.name}{f', of {one.name}' if one.name else ''}" for one in left.strays]
         lines += _section("Spool files that no change names: written, never closed; or else lost", strays)
         lines += _section("What could not be read", left.damage)
         return lines + _section("Notes", self._notes)

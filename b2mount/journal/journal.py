@@ -21,12 +21,13 @@ from b2mount.core.errors import B2MountError, LocalStorageError, OutOfSpace
 from b2mount.core.posix import Attributes
 from b2mount.core.words import show_count
 from b2mount.journal.database import Database
-from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft, Spool, local_error
+from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft, Spool, local_error, sync_directory
 from b2mount.journal.label import read_label
 from b2mount.journal.large import LargeFiles
 from b2mount.journal.moves import Moves
 from b2mount.journal.ops import Kind, Op, OpQueue, State
 from b2mount.journal.room import Room, default_limit
+from b2mount.journal.strays import Stray, are_marked, begin_marking, sweep
 from b2mount.journal.streams import Streams
 from b2mount.journal.unfinished import LargeFile
 from b2mount.journal.uploader import Done, Refused, Send, SpoolFree, Uploader
@@ -34,6 +35,7 @@ from b2mount.store.store import FileVersion
 
 log = logging.getLogger("b2mount.journal")
 
+PARENTS = 3  # of the state directory, which a first mount may have made: ~/.local/state/b2mount
 FLATTEN_LIMIT = 256 << 20  # bytes copied between spools to save an upload; a guess: a second of disk time
 
 
@@ -64,6 +66,7 @@ class Journal:
         self._may_show: set[tuple[str, str]] = set()  # names at which B2 may show what listings do not tell
         # Which version a name shows in B2 as far as is known: its id, "" for none, None where it is not.
         self.shows: Callable[[str, str], str | None] = lambda _bucket_id, _name: None
+        self.kept: list[Stray] = []  # files of an earlier life of which no change tells
         self.uploader: Uploader  # set by `start`
         self.streams: Streams
 
@@ -80,6 +83,10 @@ class Journal:
                 f"{self.directory} has a spool but no journal: what is in it cannot be told apart\n"
                 f"b2mount recover --state-dir {self.directory} --export DIR saves what is there"
             )
+        if database.is_new:
+            for made in (self._spool_directory, self.directory, *self.directory.absolute().parents[:PARENTS]):
+                with contextlib.suppress(LocalStorageError):  # of a directory that is not ours
+                    sync_directory(made)
         return database
 
     def start(
@@ -116,9 +123,9 @@ class Journal:
         used = [number for op in left for number in (op.id, op.order)] + [large.id for large in larges]
         self._ids = itertools.count(max(used, default=0) + 1)
         known = {op.id for op in left if op.draft is not None}
-        for path in self._spool_directory.iterdir():
-            if not path.name.isdigit() or int(path.name) not in known:
-                path.unlink()  # written, but neither closed nor synced when the mount died
+        told = self.database.is_proven or are_marked(self._spool_directory)
+        self.kept = sweep(self._spool_directory, known, self.database.writes, told=told)
+        begin_marking(self._spool_directory)
         self._restore_large(larges, {op.id: op.draft for op in left if op.draft is not None})
         self.queue.restore(left)
         for op in left:
@@ -265,7 +272,7 @@ class Journal:
         self.queue.add(op)
         self._inherit(op, heirs)
         if draft.extents.dirty_bytes:
-            self.database.keep(draft)
+            self.database.keep(draft, name)
         self.database.record(op)
         self.uploader.submit(op)
         return op

@@ -17,11 +17,14 @@ from typing import Any
 
 from b2mount.core.errors import LocalStorageError
 from b2mount.core.extents import Origin
-from b2mount.journal import body_rows
-from b2mount.journal.database import COLUMNS, columns_of, ops_of
+from b2mount.journal import body_rows, prints
 from b2mount.journal.drafts import Draft, Spool, local_error, local_segments
 from b2mount.journal.label import Label, read_label
+from b2mount.journal.op_rows import COLUMNS, columns_of, ops_of
 from b2mount.journal.ops import Kind, Op
+from b2mount.journal.prints import Ranges
+from b2mount.journal.seal import COUNT_FILE, Tally, lack_words, missing_words, read_count, writes_of
+from b2mount.journal.strays import Stray, find_strays, unheard_of
 from b2mount.store.store import FileVersion
 
 JOURNAL = "journal.sqlite"
@@ -54,7 +57,9 @@ class Leftover:
     away_is_known: bool = True
     unfinished: list[str] = field(default_factory=list)  # names of large files begun in B2
     damage: list[str] = field(default_factory=list)  # what could not be read
-    strays: list[Path] = field(default_factory=list)  # spool files that no operation names
+    writes: int = 0  # of the journal, as far as it can be read
+    prints: dict[int, int] = field(default_factory=dict)  # what spool files are known by
+    strays: list[Stray] = field(default_factory=list)  # spool files that no operation names
 
     @property
     def is_empty(self) -> bool:
@@ -95,7 +100,9 @@ def find_scopes(root: Path) -> list[Path]:
 
 def _is_scope(directory: Path) -> bool:
     with contextlib.suppress(OSError):
-        return (directory / JOURNAL).exists() or (directory / SPOOL).is_dir()
+        return (
+            any((directory / name).exists() for name in (JOURNAL, COUNT_FILE)) or (directory / SPOOL).is_dir()
+        )
     return False
 
 
@@ -110,13 +117,15 @@ def look(directory: Path, *, held: bool = False) -> Leftover:
     found.errors = {row[_ID]: str(row[_ERROR]) for row in rows if row[_ERROR]}
     found.ops = _readable(found, rows, bodies)
     if not in_use:  # else they belong to files that are being written
-        named = {str(op.draft.id) for op in found.ops if op.draft is not None}
+        named = {op.draft.id for op in found.ops if op.draft is not None}
         with contextlib.suppress(FileNotFoundError):
-            found.strays = sorted(
-                path for path in (directory / SPOOL).iterdir() if path.name not in named and path.is_file()
-            )
-    if found.strays and not (directory / JOURNAL).exists():
-        found.damage.append(f"{JOURNAL} is missing")
+            found.strays = list(find_strays(directory / SPOOL, named))
+        lost = missing_words(directory / JOURNAL, read_count(directory))
+        if found.strays and not (directory / JOURNAL).exists():
+            lost = lost or f"{JOURNAL} is missing"
+        if lost is None and not found.damage:
+            lost = unheard_of(found.strays, found.writes)
+        found.damage += [lost] if lost is not None else []
     return found
 
 
@@ -171,9 +180,9 @@ class _SavedSpool(Spool):
             self._saved.append((start, body[at : at + end - start]))
             at += end - start
 
-    def expect(self, size: int) -> None:
+    def expect(self, ranges: Ranges, known_by: int | None) -> None:
         if not self._saved:
-            super().expect(size)
+            super().expect(ranges, known_by)
 
     def read(self, offset: int, size: int) -> bytes:
         for start, data in self._saved:
@@ -193,7 +202,12 @@ def _read_rows(found: Leftover) -> tuple[list[Row], dict[int, bytes]]:
     try:
         with _opened(path, live=found.in_use) as db:
             _read_large(db, found)
-            return _salvage(db, found.damage), _salvage_bodies(db, found.damage)
+            read = _salvage(db, found.damage), _salvage_bodies(db, found.damage)
+            with contextlib.suppress(sqlite3.Error):  # without, the files count as they are
+                found.prints = prints.read(db.execute(prints.SELECT))
+            if not found.in_use:  # else it goes on meanwhile
+                _compare(db, found)
+            return read
     except (sqlite3.Error, OSError) as exc:
         found.damage.append(f"{JOURNAL}: {exc}")
         return [], {}
@@ -216,6 +230,17 @@ def _opened(path: Path, *, live: bool) -> Iterator[sqlite3.Connection]:
             yield db
         finally:
             db.close()
+
+
+def _compare(db: sqlite3.Connection, found: Leftover) -> None:
+    """Tell of a journal that is not as it was written last."""
+    try:
+        words = lack_words(db, read_count(found.directory), Tally())
+        found.writes = writes_of(db) if words is None else 0
+    except sqlite3.Error as exc:
+        words = str(exc) if not found.damage else None
+    if words is not None:
+        found.damage.append(f"{JOURNAL}: {words}")
 
 
 def _read_large(db: sqlite3.Connection, found: Leftover) -> None:
@@ -276,7 +301,7 @@ def _readable(found: Leftover, rows: list[Row], bodies: Mapping[int, bytes]) -> 
     spool = found.directory / SPOOL
 
     def make(some: list[Row]) -> list[Op]:
-        return ops_of(some, lambda draft_id: _SavedSpool(spool / str(draft_id)), bodies)
+        return ops_of(some, lambda draft_id: _SavedSpool(spool / str(draft_id)), bodies, found.prints)
 
     good = []
     for row in rows:

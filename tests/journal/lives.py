@@ -1,7 +1,8 @@
 """Journals that run without a mount: one directory, one store, one life after the other."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from b2mount.journal.journal import Journal
 from b2mount.journal.large import LargeFiles
 from b2mount.journal.ops import Kind as OpKind
 from b2mount.journal.ops import Op
+from b2mount.journal.seal import COUNT_FILE
 from b2mount.journal.sender import Sender
 from b2mount.journal.streams import Streams
 from b2mount.store.memory import MemoryStore
@@ -52,6 +54,20 @@ class Life:
         """Send all that is queued."""
         with trio.fail_after(120):
             return [failure.error for failure in await self.journal.uploader.wait_all()]
+
+
+@contextlib.contextmanager
+def made_older(directory: Path, form: int) -> Iterator[sqlite3.Connection]:
+    """Give the journal of a life that has ended, to be made one of an older format."""
+    db = sqlite3.connect(directory / "journal.sqlite")
+    try:
+        with db:
+            yield db
+            db.execute("DELETE FROM meta WHERE key='seal'")
+            db.execute("UPDATE meta SET value=?", (str(form),))
+    finally:
+        db.close()
+    (directory / COUNT_FILE).unlink()
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -1,5 +1,6 @@
 """What small files' bytes in the journal are worth: one wait for the disk, and no less kept than by two."""
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -9,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from b2mount.core.errors import LocalStorageError
-from b2mount.journal import body_rows, database
+from b2mount.journal import body_rows, database, drafts
 from b2mount.journal.body_rows import LARGEST
 from b2mount.journal.drafts import Spool
 from b2mount.journal.export import export
 from b2mount.journal.leftover import look
-from tests.journal.lives import living, memory, shown, until
+from tests.journal.lives import living, made_older, memory, shown, until
 
 CONTENT = b"precious" * 500
 
@@ -124,6 +125,29 @@ async def test_the_disk_is_waited_for_once_for_a_small_file_and_twice_for_a_larg
         assert synced == [str(large.id)]
 
 
+async def test_the_name_of_a_spool_file_is_on_the_disk_before_it_is_promised(
+    tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems have a new file's bytes on the disk before its name; small files need neither."""
+    state, store_and_bucket = tmp_path, memory()
+    real = drafts.sync_directory
+
+    def noting(directory: Path) -> None:
+        real(directory)
+        synced.append(directory.name)
+        with contextlib.closing(sqlite3.connect(state / "journal.sqlite")) as db:
+            assert db.execute("SELECT count(*) FROM ops WHERE name LIKE 'large%'").fetchone() == (0,)
+
+    monkeypatch.setattr(database, "sync_directory", noting)
+    async with living(state, *store_and_bucket, running=False) as life:
+        life.put("small", bytes(LARGEST))
+        await life.journal.commit()
+        assert synced == []
+        ops = [life.put(f"large{number}", bytes(LARGEST + 1)) for number in range(3)]
+        await life.journal.commit()
+        assert synced == [*(str(op.id) for op in ops), "spool"]
+
+
 async def test_what_the_journal_holds_of_files_is_bounded_and_comes_free_as_they_are_sent(
     tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,11 +193,8 @@ async def test_a_journal_of_the_second_format_is_read_and_sent(tmp_path: Path) -
     async with living(tmp_path, store, bucket_id, running=False) as life:
         life.put("a", CONTENT)
         await life.journal.commit()
-    db = sqlite3.connect(tmp_path / "journal.sqlite")
-    with db:
+    with made_older(tmp_path, 2) as db:
         db.execute("DROP TABLE bodies")
-        db.execute("UPDATE meta SET value = '2'")
-    db.close()
     left = look(tmp_path)
     assert [op.name for op in left.ops] == ["a"] and not left.damage
     async with living(tmp_path, store, bucket_id) as life:
@@ -187,7 +208,7 @@ async def test_a_journal_of_a_later_format_is_refused(tmp_path: Path) -> None:
     async with living(tmp_path, store, bucket_id, running=False):
         pass
     with sqlite3.connect(tmp_path / "journal.sqlite") as db:
-        db.execute("UPDATE meta SET value = '4'")
+        db.execute("UPDATE meta SET value = '5' WHERE key = 'format'")
     db.close()
     with pytest.raises(LocalStorageError, match="another version"):
         async with living(tmp_path, store, bucket_id):
@@ -198,9 +219,8 @@ async def test_bytes_of_no_operation_are_never_taken_for_those_of_a_later_one(tm
     store, bucket_id = memory()
     async with living(tmp_path, store, bucket_id, running=False):
         pass
-    with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+    with made_older(tmp_path, 3) as db:  # one that did not seal what it wrote
         db.executemany("INSERT INTO bodies VALUES (?, ?)", [(number, b"stray") for number in range(1, 9)])
-    db.close()
     async with living(tmp_path, store, bucket_id, running=False) as life:
         life.put("a", bytes(LARGEST + 1))
         await life.journal.commit()

@@ -1,6 +1,5 @@
 """Unfinished large files of ours: gone on with after a kill, or cancelled, and never forgotten."""
 
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from b2mount.core.posix import without_mark
 from b2mount.journal.leftover import look
 from b2mount.store.memory import MemoryStore
 from b2mount.store.memory_account import MemoryB2
-from tests.journal.lives import Life, living, memory, shown, unfinished
+from tests.journal.lives import Life, living, made_older, memory, shown, unfinished
 from tests.journal.test_sender import PART, Stuck, edited, small_calls, stored
 
 # Operations as they were kept before the version that a change began with was kept, too.
@@ -174,14 +173,11 @@ async def test_a_journal_of_the_first_format_is_read_and_its_large_files_begun_a
         life.put("a", b"content")
         await life.journal.commit()
         large_id = await store.start_large(bucket_id, "a", content_type="text/plain", info={})
-    database = sqlite3.connect(tmp_path / "journal.sqlite")
-    with database:
+    with made_older(tmp_path, 1) as database:
         database.executescript(
             "DROP TABLE large; DROP TABLE parts; ALTER TABLE ops ADD COLUMN large_id TEXT;"
         )
         database.execute("UPDATE ops SET large_id = ?", (large_id,))
-        database.execute("UPDATE meta SET value = '1'")
-    database.close()
     async with living(tmp_path, store, bucket_id) as life:
         assert [op.name for op in life.left] == ["a"]
         assert await life.flush() == []
@@ -197,14 +193,12 @@ async def test_a_journal_of_before_it_knew_what_was_overwritten_is_read_and_sent
         life.put("new", b"content")
         life.journal.put(bucket_id, "changed", life.draft(b"more", base, at=9), over=base.file_id)
         await life.journal.commit()
-    database = sqlite3.connect(tmp_path / "journal.sqlite")
-    with database:
+    with made_older(tmp_path, 3) as database:
         assert database.execute("SELECT over_id FROM ops ORDER BY id").fetchall() == [
             (None,),
             (base.file_id,),
         ]
         database.executescript(OPS_BEFORE)
-    database.close()
     left = look(tmp_path)
     assert ([op.name for op in left.ops], left.damage) == (["new", "changed"], [])
     async with living(tmp_path, store, bucket_id) as life:

@@ -270,6 +270,26 @@ def test_a_journal_of_which_one_row_is_damaged_gives_the_others(killed: Mount, t
     assert (tmp_path / "out/files" / (killed.source or "") / "log").read_bytes() == LARGE + b"appended"
 
 
+def test_a_journal_without_its_log_of_writes_is_refused_and_tells_what_it_lacks(
+    killed: Mount, tmp_path: Path
+) -> None:
+    (scope,) = killed.state.iterdir()
+    (scope / "journal.sqlite-wal").unlink()
+    before = sorted(path.name for path in (scope / "spool").iterdir())
+    killed.start_refused("damaged: it is empty, and 8 changes waited", "recover --state-dir")
+    assert sorted(path.name for path in (scope / "spool").iterdir()) == before
+    done = recover(killed, scope.name)
+    assert "damaged: journal.sqlite: it is empty, and 8 changes waited" in done.stdout
+    assert re.search(r"spool file \d+ of dir/new, 2.9 KiB, written 20", done.stdout)
+    assert recover(killed, "--upload", key=killed.key).returncode == 1
+    recover(killed, scope.name, "--export", str(tmp_path / "out"))
+    assert b"new" * 1000 in {path.read_bytes() for path in (tmp_path / "out/spool").iterdir()}
+    count = str(json.loads(recover(killed, "--json").stdout)[0]["changes"])
+    assert recover(killed, scope.name, "--discard", "--yes-discard", count).returncode == 0
+    with killed:
+        pass
+
+
 def test_discarding_asks_twice_on_a_terminal(killed: Mount, emulator: Emulator) -> None:
     assert discard_on_a_terminal(killed, "n\n") == 1
     assert discard_on_a_terminal(killed, "y\n7\n") == 1
