@@ -11,6 +11,7 @@ import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import trio
@@ -419,8 +420,10 @@ class Listing:
 
 def split_flat_rows(
     root: str, rows: Sequence[FileVersion], *, start: str, next_start: str | None, started: float
-) -> dict[str, Listing]:
+) -> tuple[dict[str, Listing], list[int]]:
     """Make the listings of all directories that a flat listing under *root* covers from end to end.
+
+    Beside them stands how many rows each name of *root* has that is told of from end to end.
 
     *rows* begin at the name *start* and end before *next_start* (None: at the end of *root*). Only those
     directories are returned whose whole range of names lies between the two, *root* included.
@@ -429,7 +432,8 @@ def split_flat_rows(
     if not packed.in_order:
         packed = pack(sorted(packed, key=lambda row: _encode(row.name)))
     listings: dict[str, Listing] = {}
-    for raw, picks in _picks_by_directory(packed, _encode(root)).items():
+    picks_of = _picks_by_directory(packed, _encode(root))
+    for raw, picks in picks_of.items():
         directory = raw.decode("utf-8", "surrogatepass")
         if directory < start or (next_start is not None and next_start.startswith(directory)):
             continue  # some of its names lie outside
@@ -439,7 +443,9 @@ def split_flat_rows(
     if not len(packed) and next_start is None:
         listing = listings[root] = Listing(root, root, started)
         listing.complete, listing.pages = True, 1
-    return listings
+    firsts = list(picks_of.get(_encode(root), ()))
+    firsts += [len(packed)] if next_start is None else []
+    return listings, [after - first for first, after in pairwise(firsts)]
 
 
 def _picks_by_directory(rows: Rows, root: bytes) -> dict[bytes, "array[int]"]:

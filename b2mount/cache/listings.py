@@ -1,6 +1,6 @@
 """What may still be believed about directories: listings by bucket and directory, for the listing TTL.
 
-Asks B2 when nothing fresh is known, once however many wait; recognises walks and lists them flat; looks
+Asks B2 when nothing fresh is known, once however many wait; walks are listed flat (flat.py); looks
 single names up by themselves where a directory is too large to be listed for one. Own changes are told to it,
 so that they cost no call. Knows names and rows; knows neither inodes nor what is still in the journal.
 """
@@ -15,8 +15,9 @@ import trio
 from cachetools import LRUCache
 
 from b2mount.cache.ahead import Ahead, PageFlight
-from b2mount.cache.listing import Listing, split_flat_rows
-from b2mount.cache.walks import FIRST_PAGE, LARGEST_PAGE, FlatListing, Walks, parent_of
+from b2mount.cache.flat import Flat
+from b2mount.cache.listing import Listing
+from b2mount.cache.walks import FIRST_PAGE, LARGEST_PAGE, FlatListing, parent_of
 from b2mount.core.errors import B2MountError
 from b2mount.core.names import PLACEHOLDER
 from b2mount.core.scope import Place, list_prefix, place
@@ -99,7 +100,7 @@ class Listings:
         self._nursery = nursery
         self._cache = _Cache(on_dropped)
         self._fetching: dict[tuple[str, str], _Fetch] = {}
-        self._walks: dict[str, Walks] = {}
+        self._flat = Flat(self, limit, self._list_flat, nursery, lambda: self._lists_ahead)
         self._calls: dict[object, float] = {}  # list calls under way, and when each began
         self.after_call: Callable[[], None] = lambda: None  # told once the answer to a call is taken in
 
@@ -192,6 +193,10 @@ class Listings:
         return await self._list(
             bucket_id, listing.prefix, start=listing.next_start, delimiter="/", limit=limit
         )
+
+    def on_read(self, bucket_id: str, listing: Listing) -> None:
+        """Take note that somebody begins to read a directory from end to end."""
+        self._flat.on_read(bucket_id, listing.directory)
 
     def extend_ahead(self, bucket_id: str, listing: Listing) -> None:
         """Start to fetch the next page, which a reader of a large directory will soon ask for."""
@@ -320,10 +325,12 @@ class Listings:
         for known_bucket, known in list(self._cache):
             if known_bucket == bucket_id and known.startswith(directory):
                 del self._cache[known_bucket, known]
+        self._flat.forget(bucket_id)
 
     def forget_one(self, bucket_id: str, directory: str) -> None:
         """Believe nothing any more about one directory."""
         self._cache.pop((bucket_id, directory), None)
+        self._flat.forget(bucket_id)
 
     # --- asking ------------------------------------------------------------------------------------------
 
@@ -355,41 +362,16 @@ class Listings:
         self.after_call()
 
     async def _fetch(self, bucket_id: str, directory: str) -> Listing:
-        inside = place(directory, self._limit) is Place.INSIDE
-        flat = (
-            self._walk_of(bucket_id).on_miss(directory, self._top(), trio.current_time()) if inside else None
-        )
-        if flat is not None:
-            listing = await self._fetch_flat(bucket_id, flat, directory)
+        if place(directory, self._limit) is Place.INSIDE:
+            listing = await self._flat.fetch(bucket_id, directory)
             if listing is not None:
                 return listing
         prefix = list_prefix(directory, self._limit)
         listing = Listing(directory, prefix, trio.current_time())
         page = await self._list(bucket_id, prefix, delimiter="/", limit=FIRST_PAGE)
         listing.take(page)
-        self._keep(bucket_id, listing)
+        self.keep(bucket_id, listing)
         return listing
-
-    async def _fetch_flat(self, bucket_id: str, flat: FlatListing, wanted: str) -> Listing | None:
-        """List a subtree from *wanted* on; None where the page did not reach its end."""
-        started = trio.current_time()
-        limit = flat.limit if self._lists_ahead else FIRST_PAGE
-        page = await self._list(bucket_id, list_prefix(flat.root, self._limit), start=flat.start, limit=limit)
-        listings = split_flat_rows(
-            flat.root, page.rows, start=flat.start, next_start=page.next_name, started=started
-        )
-        covered = page.next_name is None or not page.next_name.startswith(wanted)
-        if covered and wanted not in listings:
-            empty = Listing(wanted, wanted, started)
-            empty.complete = True
-            listings[wanted] = empty
-        for listing in listings.values():
-            if self.peek(bucket_id, listing.directory) is None:
-                self._keep(bucket_id, listing)
-        self._walk_of(bucket_id).on_answer(
-            flat, covered=covered, reached_end=page.next_name is None, now=trio.current_time()
-        )
-        return listings.get(wanted)
 
     async def _probe(self, bucket_id: str, listing: Listing, component: str) -> None:
         """Ask for one component: `name`, and what begins with `name/`, mostly in one call."""
@@ -415,17 +397,15 @@ class Listings:
             LASTING if listing.lasting else self.ttl
         )
 
-    def _keep(self, bucket_id: str, listing: Listing) -> None:
+    async def _list_flat(self, bucket_id: str, flat: FlatListing, limit: int) -> Page:
+        return await self._list(bucket_id, list_prefix(flat.root, self._limit), start=flat.start, limit=limit)
+
+    def keep(self, bucket_id: str, listing: Listing) -> None:
+        """Believe a listing that was just told."""
         view, _ = parse_bucket_id(bucket_id)
         listing.lasting = view is not None and view.at_ms is not None
         self._cache[bucket_id, listing.directory] = listing
         self._on_new(bucket_id, listing)
-
-    def _walk_of(self, bucket_id: str) -> Walks:
-        return self._walks.setdefault(bucket_id, Walks(self.ttl))
-
-    def _top(self) -> str:
-        return self._limit[: self._limit.rfind("/") + 1] if not self._limit.endswith("/") else self._limit
 
 
 def _row(listing: Listing, key: str) -> FileVersion | None:

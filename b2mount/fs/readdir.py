@@ -139,6 +139,7 @@ class Readdir:
     def _begin(self, handle: OpenDirectory, listing: Listing) -> None:
         handle.listing = listing
         handle.own = self._own(handle)
+        self._world.listings.on_read(handle.node.bucket_id, listing)
 
     def _own(self, handle: OpenDirectory) -> dict[str, Fact]:
         node = handle.node
