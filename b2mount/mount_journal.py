@@ -1,6 +1,5 @@
 """Tie the journal to the tree: how queued changes are sent, and what the mount shows once B2 has answered."""
 
-import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,16 +19,13 @@ from b2mount.journal.ops import Kind, Op, parents
 from b2mount.journal.sender import Sender
 from b2mount.journal.streams import Streams
 from b2mount.store.connect import MountStore
+from b2mount.store.steady import steady_ms
 from b2mount.store.store import FileVersion, Store
 
 
 def server_ms(store: Store) -> int:
-    """Return what B2's clock shows."""
-    return int((time.time() + _skew_seconds(store)) * 1000)
-
-
-def _skew_seconds(store: Store) -> float:
-    return store.skew_seconds if isinstance(store, MountStore) else 0.0
+    """Return what B2's clock shows, as far as known."""
+    return store.server_ms() if isinstance(store, MountStore) else steady_ms()
 
 
 @dataclass(slots=True)
@@ -71,6 +67,7 @@ def start_journal(
 ) -> None:
     """Have the journal send what is queued, and let the tree show what an earlier mount left unsent."""
     journal.shows = partial(_shown_id, world)
+    journal.server_ms = world.server_ms
     large = LargeFiles(store, journal.database, journal.room.tell)
     sender = _new_sender(journal, store, large, world, options)
     sender.made, sender.hid, sender.is_own = conflicts.made, conflicts.hid, conflicts.is_own
@@ -103,7 +100,7 @@ def _new_sender(
         info_limits=dict.fromkeys(world.lock_buckets, INFO_LIMIT_LOCKED),
         bypass_governance=options.bypass_governance,
         read_only=options.read_only,
-        skew_seconds=partial(_skew_seconds, store),
+        server_ms=world.server_ms,
     )
 
 

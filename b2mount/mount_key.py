@@ -5,7 +5,6 @@ that the mount shows. What waits to be sent stays queued meanwhile, and goes on 
 """
 
 import logging
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -25,14 +24,9 @@ from b2mount.store.connect import MountStore
 
 log = logging.getLogger("b2mount.key")
 
-LONGEST_SLEEP = 600.0  # seconds; the wall clock may jump, and a laptop may sleep
+LONGEST_SLEEP = 600.0  # seconds; a laptop may sleep
 
 FindCredentials = Callable[[], Credentials]
-
-
-def now_ms() -> int:
-    """Return the time in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class KeyKeeper:
@@ -67,7 +61,7 @@ class KeyKeeper:
         """Warn a week, a day and an hour before the key ends, and when it has; until cancelled."""
         told: Notice | None = None
         while True:
-            moment = now_ms()
+            moment = self._store.server_ms()
             notice = notice_at(self.grant.expires_ms, moment)
             if notice is not None and notice is not told:
                 self._tell(notice)
@@ -94,14 +88,14 @@ class KeyKeeper:
 
     def facts(self) -> dict[str, Any]:
         """Return what `b2mount status` tells about the key."""
-        notice = notice_at(self.grant.expires_ms, now_ms())
+        notice = notice_at(self.grant.expires_ms, self._store.server_ms())
         refusal = self._store.key_refusal
         words = str(refusal) if refusal is not None else notice.words if notice is not None else None
         ends = self.grant.expires_ms
         return {
             "id": self._key_id,
             "expires_ms": ends,
-            "left_seconds": None if ends is None else max((ends - now_ms()) / 1000, 0.0),
+            "left_seconds": None if ends is None else max((ends - self._store.server_ms()) / 1000, 0.0),
             "refused": refusal is not None,
             "warning": words,
         }

@@ -24,7 +24,6 @@ from b2mount.journal.seal import COUNT_FILE
 from b2mount.journal.sender import Sender
 from b2mount.journal.streams import Streams
 from b2mount.journal.uploader import Failure
-from b2mount.mount_journal import server_ms
 from b2mount.mount_world import find_lock_buckets
 from b2mount.store.connect import MountStore, open_store
 
@@ -92,12 +91,10 @@ async def _send_all(
         new_id=journal.new_id,
         hard_delete=hard_delete,
         info_limits=dict.fromkeys(locked, INFO_LIMIT_LOCKED),
-        skew_seconds=lambda: store.skew_seconds,
+        server_ms=store.server_ms,
     )
     # What is overwritten now is looked at for changes by others by the next mount: its row is in the journal.
-    conflicts = Conflicts(
-        store, store.grant.prefix, server_ms=functools.partial(server_ms, store), database=journal.database
-    )
+    conflicts = Conflicts(store, store.grant.prefix, server_ms=store.server_ms, database=journal.database)
     sender.made, sender.hid = conflicts.made, conflicts.hid
     journal.start(
         sender.send,

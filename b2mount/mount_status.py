@@ -142,7 +142,7 @@ class Reporter:
 def _oldest_seconds(journal: Journal) -> float:
     """Say how long the oldest change has waited."""
     promised = [op.promised_ms for op in journal.queue.ops.values() if op.promised_ms]
-    return max(time.time() - min(promised) / 1000, 0.0) if promised else 0.0
+    return max((journal.server_ms() - min(promised)) / 1000, 0.0) if promised else 0.0
 
 
 def _item(op: Op) -> Facts:

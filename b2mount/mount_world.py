@@ -187,6 +187,7 @@ def build(
         invalidate_entries_now=lambda entries: kernel.invalidate_entries_now(entries),
         budget=budget,
         started_ns=time.time_ns(),
+        server_ms=partial(server_ms, store),
         lock_buckets=lock_buckets,
     )
     world.blocks.on_damaged = partial(_forget_pages, world, nursery)
@@ -195,7 +196,7 @@ def build(
     conflicts = Conflicts(
         store,
         scope.limit,
-        server_ms=partial(server_ms, store),
+        server_ms=world.server_ms,
         database=journal.database,
         keep=partial(keep_beside, world, tree) if options.conflicts == KEEP_BOTH else None,
     )

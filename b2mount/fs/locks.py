@@ -6,7 +6,6 @@ unlink go on with a locked file, whose locked version stays where it is. Refused
 """
 
 import contextlib
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -61,7 +60,7 @@ class Locks:
         """Raise HeldByLock where --hard-delete would delete a version that is known to be held."""
         if not self._world.options.hard_delete:
             return
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._world.server_ms()
         for content in contents:
             if isinstance(content, FileVersion) and content.is_held(now_ms, bypass=self._bypass):
                 raise HeldByLock(f"{content.name}: {self._why_held(content)}")
@@ -95,7 +94,7 @@ class Locks:
         """
         self._world.demand(Operation.SET_RETENTION, node.name)
         wanted = parse_retention(text)
-        if wanted is not None and wanted[1] <= time.time_ns() // 1_000_000:
+        if wanted is not None and wanted[1] <= self._world.server_ms():
             raise InvalidArgument("retention must end in the future")
         version = await self._stored(node)
         bypass = self._must_bypass(version, wanted)
@@ -120,7 +119,7 @@ class Locks:
         now = version.retention
         if not self.can_read(retention=True):
             return self._bypass  # what is in force is not known here: B2 decides
-        if now is None or now.until_ms <= time.time_ns() // 1_000_000:
+        if now is None or now.until_ms <= self._world.server_ms():
             return False
         if not weakens(now.mode, now.until_ms, wanted):
             return False

@@ -1,6 +1,5 @@
 """What all file operations of one mount share: grant and scope, the stores of knowledge, the owner."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -39,6 +38,7 @@ class World:
     invalidate_entries_now: Callable[[list[tuple[int, str]]], None]  # and wait for it: call in a thread
     budget: Budget
     started_ns: int  # when the mount began; the mtime of what has none
+    server_ms: Callable[[], int]  # B2's clock
     lock_buckets: frozenset[str] = frozenset()  # buckets with Object Lock
 
     @property
@@ -73,7 +73,7 @@ class World:
             self.grant,
             name=name,
             read_only=self.options.read_only,
-            now_ms=time.time_ns() // 1_000_000,
+            now_ms=None if self.store.grant.expires_ms is None else self.server_ms(),
         )
         if refused is not None:
             raise refused

@@ -11,7 +11,6 @@ import functools
 import itertools
 import logging
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from b2mount.journal.strays import Stray, are_marked, begin_marking, sweep
 from b2mount.journal.streams import Streams
 from b2mount.journal.unfinished import LargeFile
 from b2mount.journal.uploader import Done, Refused, Send, SpoolFree, Uploader
+from b2mount.store.steady import steady_ms
 from b2mount.store.store import FileVersion
 
 log = logging.getLogger("b2mount.journal")
@@ -67,6 +67,7 @@ class Journal:
         # Which version a name shows in B2 as far as is known: its id, "" for none, None where it is not.
         self.shows: Callable[[str, str], str | None] = lambda _bucket_id, _name: None
         self.kept: list[Stray] = []  # files of an earlier life of which no change tells
+        self.server_ms: Callable[[], int] = steady_ms  # by which promises are dated
         self.uploader: Uploader  # set by `start`
         self.streams: Streams
 
@@ -264,7 +265,7 @@ class Journal:
         draft.frozen = True
         self.streams.close(draft)
         op = Op(draft.id, Kind.PUT, bucket_id, name, draft=draft)
-        op.promised_ms = time.time_ns() // 1_000_000
+        op.promised_ms = self.server_ms()
         op.after = {other.id for other in after}
         chain = self.queue.chain(bucket_id, name)
         heirs = self._supersede(bucket_id, name, op, sparing=draft.resolve_base())
@@ -286,7 +287,7 @@ class Journal:
         if tail is not None and tail.kind is Kind.HIDE:
             return tail
         op = Op(next(self._ids), Kind.HIDE, bucket_id, name)
-        op.promised_ms = time.time_ns() // 1_000_000
+        op.promised_ms = self.server_ms()
         op.after = {other.id for other in after}
         chain = self.queue.chain(bucket_id, name)
         self._supersede(bucket_id, name, op, sparing=None)

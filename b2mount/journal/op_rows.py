@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS ops (
     info TEXT,                    -- JSON; attributes included
     is_directory INTEGER,
     content_type TEXT,
-    promised_ms INTEGER,          -- when the operation was promised, by the local clock
+    promised_ms INTEGER,          -- when the operation was promised, by B2's clock
     over_id TEXT                  -- the version that the name held, as far as known; "": none
 );
 """

@@ -76,7 +76,7 @@ class Op:
         self.error: B2MountError | None = None  # of the last attempt
         self.failed_for_good = False  # B2 refused: waiting for a person, tried again now and then
         self.recovered = False  # left by an earlier life: B2 may have it already
-        self.promised_ms = 0  # when it was promised: milliseconds since the epoch, local clock
+        self.promised_ms = 0  # when it was promised: milliseconds since the epoch, B2's clock
         self.refused = False  # given up: B2 will not do it, and it was undone here
         self.sent_before = False  # an attempt began in an earlier life: B2 may have it already
         self.recorded = 0  # the statement that wrote it down last

@@ -7,7 +7,6 @@ operations nor the tree.
 
 import functools
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import trio
@@ -30,6 +29,7 @@ from b2mount.journal.drafts import Draft
 from b2mount.journal.large import NOT_THERE, WORTH_KEEPING, BodyOf, LargeFiles
 from b2mount.journal.ops import Kind, Op
 from b2mount.journal.unfinished import LargeFile
+from b2mount.store.steady import steady_ms
 from b2mount.store.store import Action, Body, FileVersion, Store
 
 VERSIONS_LOOKED_AT = 1000  # of a name, the newest first: one class C transaction
@@ -54,13 +54,13 @@ class Sender:
         info_limits: Mapping[str, int],
         bypass_governance: bool = False,
         read_only: bool = False,
-        skew_seconds: Callable[[], float] = lambda: 0.0,
+        server_ms: Callable[[], int] = steady_ms,
     ) -> None:
         """Send through *store*, large files through *large*; *new_id* gives the journal's next number.
 
         *info_limits* has the bytes of file info by bucket where they are fewer than usual.
         *bypass_governance* is for hard deletion. *read_only* is the person's choice: then nothing is sent.
-        *skew_seconds* tells B2's clock minus this machine's, by which promises are dated.
+        *server_ms* tells B2's time.
         """
         self._store = store
         self._large = large
@@ -69,7 +69,7 @@ class Sender:
         self._bypass_governance = bypass_governance
         self._info_limits = info_limits
         self._read_only = read_only
-        self._skew_seconds = skew_seconds
+        self._server_ms = server_ms
         self.made: Callable[[FileVersion], None] = lambda _version: None  # told of versions on the way
         self.hid: Callable[[Op, FileVersion], None] = lambda _op, _marker: None  # told of removals
         self.is_own: Callable[[str], bool] = lambda _file_id: True  # whether a version was made here
@@ -105,9 +105,9 @@ class Sender:
         if not self._store.grant.has(Capability.LIST_FILES):
             return
         page = await self._store.list_names(op.bucket_id, op.name, start=op.name, limit=1)
-        latest_ms = op.promised_ms + max(self._skew_seconds(), 0) * 1000 + CLOCK_SLACK_MS
         for row in page.rows:
-            if row.name == op.name and op.promised_ms and row.uploaded_ms > latest_ms:
+            is_known = not op.promised_ms or row.file_id == op.over  # the very one that was to go
+            if row.name == op.name and not is_known and row.uploaded_ms > op.promised_ms + CLOCK_SLACK_MS:
                 raise Conflict(f"{op.name}: written by somebody else after it was removed here; it stays")
 
     async def _hide(self, op: Op) -> None:
@@ -117,7 +117,7 @@ class Sender:
             if marker is not None:
                 self.hid(op, marker)
             return
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._server_ms()
         for version in versions:
             if version.is_held(now_ms, bypass=self._bypass_governance):
                 raise HeldByLock(f"{op.name}: Object Lock holds version {version.file_id}; none was deleted")

@@ -20,6 +20,7 @@ from b2mount.store.counting import Counters
 from b2mount.store.deadline import seconds_left
 from b2mount.store.early import CALL as AUTHORIZE
 from b2mount.store.early import EarlyAuthorization, KeyPair, Told, ask, make_wire, realm_of
+from b2mount.store.steady import steady_seconds
 from b2mount.store.store import Progress
 from b2mount.store.transport import Transport
 from b2mount.store.upload_urls import UploadUrl, UploadUrls, leaves_url_good
@@ -68,7 +69,7 @@ class Caller:
         calls: int = 32,
         counters: Counters | None = None,
         environment: Mapping[str, str] = os.environ,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = steady_seconds,
         copy_seconds: float = COPY_SECONDS,
         early: EarlyAuthorization | None = None,
     ) -> None:

@@ -31,6 +31,10 @@ class MountStore(RetryingStore):
 
         return Keys(self._b2.caller)
 
+    def server_ms(self) -> int:
+        """Return B2's time in milliseconds since the epoch, as far as known."""
+        return self._b2.server_ms()
+
     @property
     def skew_seconds(self) -> float:
         """B2's clock minus this machine's, as of the last authorization; 0 where they agree."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from b2mount import __version__
 from b2mount.core.replies import CallFailed, Failure, Fault
 from b2mount.store.counting import Counters
+from b2mount.store.steady import steady_seconds
 from b2mount.store.transport import Transport
 from b2mount.store.wire import Limits, Wire
 
@@ -93,12 +94,12 @@ class EarlyAuthorization:
         transport = Transport(
             self.wire, self.counters, CALL, limits, progress=lambda _count: None, check=lambda: None
         )
-        self._told = ask(transport, self._realm, self._credentials, time.time)
+        self._told = ask(transport, self._realm, self._credentials, steady_seconds)
         self._landed.set()
 
     def wait(self, seconds: float) -> Told:
         """Return what came of it, within *seconds*; blocks the thread."""
         if self._landed.wait(seconds) and self._told is not None:
             return self._told
-        now = time.time()
+        now = steady_seconds()
         return Told(now, now, None, CallFailed(Failure(CALL, Fault.TIMEOUT, sent=False)))

@@ -25,6 +25,7 @@ from b2mount.store.deadline import request_limit
 from b2mount.store.incidents import Incidents
 from b2mount.store.lookback import Expected, find_bucket, find_finished, find_version, is_temporary, seen
 from b2mount.store.resume import ResumedRead
+from b2mount.store.steady import steady_ms
 from b2mount.store.store import (
     Body,
     BucketRow,
@@ -46,10 +47,6 @@ T = TypeVar("T")
 
 def _go_on() -> None:
     return None
-
-
-def _system_ms() -> int:
-    return int(time.time() * 1000)
 
 
 @dataclass(slots=True)
@@ -112,7 +109,7 @@ class RetryingStore:
         *,
         io_timeout: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
-        server_ms: Callable[[], int] = _system_ms,
+        server_ms: Callable[[], int] = steady_ms,
         jitter: Callable[[], float] = random.random,
         backoff: Callable[[], Backoff] = Backoff,
         counters: Counters | None = None,

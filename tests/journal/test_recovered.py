@@ -39,6 +39,19 @@ async def test_a_removal_left_unsent_spares_what_somebody_else_wrote_since(tmp_p
         assert life.left == []
 
 
+async def test_a_removal_takes_the_version_it_was_to_take_whatever_the_clock_said(tmp_path: Path) -> None:
+    store, bucket_id = memory()
+    known = store.account.add(bucket_id, "file", b"old")
+    async with living(tmp_path, store, bucket_id, running=False) as life:
+        life.journal.server_ms = lambda: 1_600_000_000_000  # years behind
+        life.journal.shows = lambda _bucket_id, _name: known.file_id
+        life.hide("file")
+        await life.journal.commit()
+    async with living(tmp_path, store, bucket_id) as life:
+        assert await life.flush() == []
+    assert shown(store.account, bucket_id) == {}
+
+
 async def test_a_removal_behind_an_upload_of_our_own_is_sent_however_late_that_was(tmp_path: Path) -> None:
     store, bucket_id = memory()
     async with living(tmp_path, store, bucket_id, running=False) as life:
