@@ -7,6 +7,7 @@ operations nor the tree.
 
 import functools
 import secrets
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 import trio
@@ -38,7 +39,8 @@ LARGE_FILE_SHA1 = (
     "large_file_sha1"  # Backblaze docs, "Large Files": a whole file's SHA-1, told by its uploader
 )
 MARK_BYTES = 8  # of chance: no two large files of one name are begun with the same
-FETCH = 8 << 20  # bytes a request for what goes into a part
+FETCH = 1 << 20  # bytes a request for what goes into a part
+FETCHES_AT_ONCE = 8  # of those: few bytes are soon here on many connections
 
 
 class Sender:
@@ -373,9 +375,26 @@ class Sender:
         elif segment.origin is Origin.BASE:
             if base is None:
                 raise NoSuchFile("the version that the change builds on is not known")
-            for low in range(segment.start, segment.end, FETCH):
-                high = min(low + FETCH, segment.end)
-                data[low - start : high - start] = await self._store.read_range(base.file_id, low, high)
+            await self._fetch(memoryview(data)[at : at + segment.size], base, segment.start)
+
+    async def _fetch(self, data: memoryview, base: FileVersion, start: int) -> None:
+        """Fill *data* with bytes of *base* from *start* on, over several connections."""
+        places, failures = deque(range(0, len(data), FETCH)), list[B2MountError]()
+
+        async def fetch() -> None:
+            while places and not failures:
+                low = places.popleft()
+                high = min(low + FETCH, len(data))
+                try:
+                    data[low:high] = await self._store.read_range(base.file_id, start + low, start + high)
+                except B2MountError as exc:
+                    failures.append(exc)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(FETCHES_AT_ONCE, len(places))):
+                nursery.start_soon(fetch)
+        if failures:
+            raise failures[0]
 
 
 def _without_sha1(info: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import random
 import shutil
+import sys
 import threading
 import time
 from collections import Counter
@@ -419,3 +420,49 @@ def test_a_forced_unmount_ends_although_the_server_hangs(server: Emulator, tmp_p
     with mount:
         mount.flush()
     assert server.download(BUCKET, "forced") == b"kept"
+
+
+# A program that finds the address of no host as long as a file is there, as where the name server is gone.
+WITHOUT_NAMES = """
+import os, socket, sys
+gone, look_up = sys.argv[1], socket.getaddrinfo
+def getaddrinfo(*words, **more):
+    if os.path.exists(gone):
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    return look_up(*words, **more)
+socket.getaddrinfo = getaddrinfo
+from b2mount.cli.main import main
+sys.argv[:2] = ["b2mount"]
+sys.exit(main())
+"""
+
+
+def test_what_is_written_while_no_name_can_be_looked_up_arrives_once_one_can(
+    server: Emulator, tmp_path: Path
+) -> None:
+    options = ["--settle", "0.1", "--io-timeout", str(HASTE)]
+    place, gone = f"t{random.randrange(10**12)}", tmp_path / "no-name-server"
+    key = server.create_key(ALL, [BUCKET])
+    program = [sys.executable, "-c", WITHOUT_NAMES, str(gone)]
+    with Mount(server, tmp_path, key, source=BUCKET, options=options, program=program) as mount:
+        (mount.path / place).mkdir()
+        assert os.listdir(mount.path / place) == []
+        mount.flush()
+        gone.touch()
+        server.stop()  # what connects anew has to look the name up
+        server.start()
+        for number in range(20):
+            (mount.path / place / f"file{number}").write_bytes(b"x" * number)
+        with pytest.raises(OSError) as caught, (mount.path / place / "synced").open("xb") as file:
+            file.write(b"y")
+            file.flush()
+            os.fsync(file.fileno())
+        assert caught.value.errno == errno.ETIMEDOUT
+        wait_until(lambda: "not in B2 yet" in mount.log(), "an upload is given up for now")
+        gone.unlink()
+        wait_until(lambda: not mount.status()["pending"]["files"], "all is sent")
+    assert mount.log().count(": WARNING:") == 1, mount.log()
+    assert "name resolution" in mount.log()
+    rows = server.list_versions(BUCKET, f"{place}/file")
+    assert sorted(row["contentLength"] for row in rows) == list(range(20))
+    assert [row["contentLength"] for row in server.list_versions(BUCKET, f"{place}/synced")] == [1]
