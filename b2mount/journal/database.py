@@ -35,6 +35,7 @@ from b2mount.journal.seal import (
 from b2mount.journal.strays import SALVAGE, mark
 from b2mount.journal.unfinished import LargeFile
 from b2mount.store.store import FileVersion
+from b2mount.store.threads import run_in_thread
 
 FORMAT = 4
 LOG_SIZE = 4608 << 10  # bytes: 1000 pages, after which SQLite begins anew, and a last commit's
@@ -302,7 +303,7 @@ class Database:
                 number, changes = self.writes, self._tally.changes
                 batch.append((SEAL, (self._tally.seal(number),)))
                 try:
-                    await trio.to_thread.run_sync(self._write, batch, syncs, limiter=self._limiter)
+                    await run_in_thread(self._write, batch, syncs, limiter=self._limiter)
                 except BaseException:
                     self._pending[:0] = batch[:-1]
                     self._syncs[:0] = syncs

@@ -41,6 +41,7 @@ from b2mount.store.store import (
     Progress,
     Retention,
 )
+from b2mount.store.threads import check_cancelled
 from b2mount.store.transport import Transport
 from b2mount.store.upload_urls import UploadUrl
 
@@ -267,7 +268,7 @@ class B2Store:
         """Upload a whole file in one request; its SHA-1 is computed first if not given."""
 
         def work(raw: Any, url: UploadUrl, transport: Transport) -> FileVersion:
-            data, digest = prepared(body, sha1, trio.from_thread.check_cancelled)
+            data, digest = prepared(body, sha1, check_cancelled)
             arguments = (name, body.size, content_type, digest, dict(info), data)
             row = raw.upload_file(url.url, url.token, *arguments, **_lock_arguments(lock))
             _check_stored(row, digest, body.size, transport)
@@ -288,7 +289,7 @@ class B2Store:
         """Upload one part of a large file; the same number again replaces it."""
 
         def work(raw: Any, url: UploadUrl, transport: Transport) -> PartRow:
-            data, digest = prepared(body, sha1, trio.from_thread.check_cancelled)
+            data, digest = prepared(body, sha1, check_cancelled)
             row = raw.upload_part(url.url, url.token, number, body.size, digest, data)
             _check_stored(row, digest, body.size, transport)
             return rows.part(row)

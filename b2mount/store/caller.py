@@ -22,6 +22,7 @@ from b2mount.store.early import CALL as AUTHORIZE
 from b2mount.store.early import EarlyAuthorization, KeyPair, Told, ask, make_wire, realm_of
 from b2mount.store.steady import steady_seconds
 from b2mount.store.store import Progress
+from b2mount.store.threads import check_cancelled, run_in_thread
 from b2mount.store.transport import Transport
 from b2mount.store.upload_urls import UploadUrl, UploadUrls, leaves_url_good
 from b2mount.store.wire import BadHeader, Limits
@@ -190,7 +191,7 @@ class Caller:
                 call,
                 (limits or self.whole_limits)(),
                 progress=progress,
-                check=trio.from_thread.check_cancelled,
+                check=check_cancelled,
             )
             try:
                 return work(self._raw_api(transport), transport)
@@ -199,9 +200,7 @@ class Caller:
             except BadHeader as exc:
                 raise InvalidArgument(f"{target}: {exc}") from None
 
-        return await trio.to_thread.run_sync(
-            run, abandon_on_cancel=abandon, limiter=limiter or self._call_limit
-        )
+        return await run_in_thread(run, abandon_on_cancel=abandon, limiter=limiter or self._call_limit)
 
     async def call(
         self,
