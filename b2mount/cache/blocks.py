@@ -34,6 +34,7 @@ DIRECT_THREADS = 4  # of those may wait for the disk itself to have written; a s
 AHEAD_SHARE = 7, 8  # of the connections may fetch ahead; the rest is for who waits
 TAKEN_INLINE = 64 << 10  # bytes of a file that is taken over without a thread, which costs more than they do
 WRITING = 8  # requests besides those under way that may be waiting for the disk
+READ_KEPT = 16 << 20  # bytes read to their ends and kept: the kernel asks for what comes next out of order
 WORTH_CANCELLING = 1 << 20  # bytes still to come; a broken connection costs a new one
 
 
@@ -65,7 +66,7 @@ class Blocks:
         """
         self._store = store
         self._nursery = nursery
-        self._memory = BlockMemory(memory_size, BLOCK)
+        self._memory = BlockMemory(memory_size, BLOCK, most_read=READ_KEPT if disk else None)
         self._areas = Areas()
         self._disk = disk
         self._disk_limiter = trio.CapacityLimiter(DISK_THREADS)
@@ -91,7 +92,8 @@ class Blocks:
 
     def _set_ahead_slots(self) -> None:
         """Let no more fetch ahead than the network is worth: what waits for the disk is memory, too."""
-        self._ahead_slots.total_tokens = min(self._most_ahead, self.pace.most + WRITING)
+        most = self.pace.requests(self._most_ahead) if self.pace.is_near else self.pace.most
+        self._ahead_slots.total_tokens = min(self._most_ahead, most + WRITING)
 
     @property
     def memory_bytes(self) -> int:
@@ -280,20 +282,23 @@ class Blocks:
         return all((file_id, index) in self._memory for index in range(low // BLOCK, high // BLOCK))
 
     async def _download(self, flight: Flight) -> None:
-        began = time.monotonic()
+        sent_at = time.monotonic()  # or handed to a thread, which may take a while to begin
         first_at: float | None = None
 
         def note(count: int) -> None:
-            nonlocal first_at
-            first_at = first_at or time.monotonic()
-            flight.note(count)
+            nonlocal first_at, sent_at
+            if count:
+                first_at = first_at or time.monotonic()
+                flight.note(count)
+            elif first_at is None:
+                sent_at = time.monotonic()
 
         try:
             await self._store.read_into(flight.file_id, flight.low, flight.data, note)
         finally:
             self.counts.fetched_bytes += flight.arrived
         if first_at is not None:
-            self.pace.on_request(flight.arrived, first_at - began, time.monotonic() - began)
+            self.pace.on_request(flight.arrived, first_at - sent_at, time.monotonic() - sent_at)
             self._set_ahead_slots()
 
     def _land(self, flight: Flight, error: BaseException | None) -> None:

@@ -44,12 +44,12 @@ class Areas:
     def _free_area(self, length: int) -> mmap.mmap | None:
         for _ in range(len(self._free)):
             try:
-                area = self._free.popleft()
+                area = self._free.pop()  # what was used last is in the processor's cache
             except IndexError:
                 break  # another thread took the last one
             if len(area) == length:
                 return area
-            self._free.append(area)
+            self._free.appendleft(area)
         return None
 
     def _give_back(self, area: mmap.mmap) -> None:

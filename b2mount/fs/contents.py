@@ -109,8 +109,7 @@ class Contents:
         requests = self._blocks.pace.requests(allowed)
         # More than is under way: else all land while the reader waits for the first, and begin together.
         queued = requests + requests // QUEUED_SHARE + 1
-        most = self._blocks.pace.most
-        largest = min(max(budget // (most + most // QUEUED_SHARE) // HALF * HALF, MIB), FLIGHT)
+        largest = self._largest_request(budget, requests)
         end = min(window.end, start + max(min(budget, queued * largest), size))
         low = reads.fetched_to if start <= reads.fetched_to <= end else start
         if low < RISE and not self._blocks.pace.is_near:
@@ -122,6 +121,16 @@ class Contents:
         self._drop_unwanted(reads)
         reads.flights += self._blocks.prefetch(version, low, end, largest, reader=start)
         reads.fetched_to = end
+
+    def _largest_request(self, budget: int, requests: int) -> int:
+        """Return how large requests may be, so that all that one reader may need fit into his memory.
+
+        Near by few are needed, and their number changes: sizes are powers of two there, to be few as well.
+        """
+        is_near = self._blocks.pace.is_near
+        most = requests if is_near else self._blocks.pace.most
+        share = max(budget // (most + most // QUEUED_SHARE), MIB)
+        return min(1 << (share.bit_length() - 1) if is_near else share // HALF * HALF, FLIGHT)
 
     def _drop_unwanted(self, reads: Reads) -> None:
         """Break off what was sent ahead of a place that the reader has left."""

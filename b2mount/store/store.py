@@ -162,9 +162,10 @@ class Store(Protocol):
     ) -> None:
         """Fill *buffer* with a version's bytes from *start* on, as `read_range` would return them.
 
-        *arrived* is called, from any thread, with how many bytes at the buffer's start are there. A whole
-        file is checked against the SHA-1 that came with it only once all of it has arrived. After a cancel
-        the bytes that were on their way, and no others, may still be written.
+        *arrived* is called, from any thread, with how many bytes at the buffer's start are there; with 0,
+        where that can be told, once the request has gone out. A whole file is checked against the SHA-1 that
+        came with it only once all of it has arrived. After a cancel the bytes that were on their way, and no
+        others, may still be written.
         """
 
     async def upload(

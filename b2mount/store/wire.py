@@ -160,6 +160,8 @@ class Wire:
         try:
             self._note_busy(connection)
             sent = self._send(connection, url, proxy, request, limits)
+            if request.into is not None:
+                request.progress(0)  # it has gone out
             response = self._begin(connection.sock, request.method, sent, limits)
             answer = self._receive(connection, response, request, limits, sent)
             good = not response.will_close and sent

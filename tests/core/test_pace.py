@@ -52,5 +52,16 @@ def test_a_server_that_has_become_far_is_known_as_such_in_the_end() -> None:
     assert pace_of((slow, NEAR, 0.25), *[(slow, FAR, 0.25)] * 3000).requests(64) > MOST_NEAR
 
 
+def test_near_by_requests_that_slowed_each_other_down_call_for_no_more_of_them() -> None:
+    quick, slowed = (4 << 20, NEAR, 0.02), (4 << 20, NEAR, 0.2)
+    assert pace_of(quick, *[slowed] * 8, quick, *[slowed] * 8).requests(64) == LEAST
+    assert pace_of(quick, *[slowed] * 200).requests(64) == MOST_NEAR  # that was long ago
+
+
+def test_far_away_the_average_tells_how_many_requests_are_needed() -> None:
+    quick, slowed = (4 << 20, FAR, 0.02), (4 << 20, FAR, 0.2)
+    assert pace_of(quick, *[slowed] * 20).requests(64) > MOST_NEAR
+
+
 def test_requests_for_little_say_nothing_of_the_speed() -> None:
     assert pace_of((TELLING_SIZE - 1, FAR, 5.0)).speed is None

@@ -135,3 +135,35 @@ async def test_the_start_of_a_near_file_takes_few_requests(
     store = FarStore(0)
     await read_through(store, MIB, 128 * MIB)
     assert store.requests < SIZE // MIB // 2
+
+
+class NearStore(PacedStore):
+    """Is near, but its threads are slow to begin; all requests share a gigabyte a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once = self.most = 0
+
+    async def read_into(
+        self, _file_id: str, _start: int, buffer: memoryview, arrived: Callable[[int], None]
+    ) -> None:
+        self.requests += 1
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        await trio.sleep(0.02)
+        arrived(0)
+        await trio.sleep(0.001)
+        for here in range(256 << 10, len(buffer) + 1, 256 << 10):
+            arrived(here)
+            await trio.sleep((256 << 10) / 1e9 * self.at_once)
+        arrived(len(buffer))
+        self.at_once -= 1
+
+
+async def test_near_by_few_large_requests_share_what_the_machine_can_do(
+    autojump_clock: trio.testing.MockClock, trio_time: None
+) -> None:
+    store = NearStore()
+    await read_paced(store, 512 * MIB)
+    assert store.most < MOST_NEAR
+    assert store.requests < 100

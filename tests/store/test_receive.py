@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from b2mount.store.receive import PIECE, receive
+from b2mount.store import receive as receive_module
+from b2mount.store.receive import LARGEST_PIECE, PIECE, QUICK_SECONDS, receive
 
 PATIENT = 60.0
 
@@ -32,7 +33,7 @@ def fill(
     )
 
 
-@pytest.mark.parametrize("size", [1, 1000, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 77])
+@pytest.mark.parametrize("size", [1, 1000, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 77, 11 * PIECE])
 def test_a_body_of_any_size_comes_whole_and_what_is_behind_it_stays(
     pair: tuple[socket.socket, socket.socket], size: int
 ) -> None:
@@ -100,3 +101,34 @@ def test_who_looks_may_end_it_while_nothing_comes(pair: tuple[socket.socket, soc
     with pytest.raises(InterruptedError):
         fill(here, bytearray(10), look=look)
     assert looks == 3
+
+
+class TimedSocket(socket.socket):
+    """A socket that fills all it is given, in as much time of a clock of its own as it takes at a speed."""
+
+    def __init__(self, speed: float) -> None:
+        super().__init__(socket.AF_UNIX)
+        self.now = 0.0
+        self.speed = speed  # bytes a second
+        self.asked: list[int] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def recv_into(self, buffer: memoryview, nbytes: int = 0, flags: int = 0) -> int:  # type: ignore[override]
+        self.asked.append(len(buffer))
+        self.now += len(buffer) / self.speed
+        return len(buffer)
+
+
+@pytest.mark.parametrize(
+    ("speed", "largest"),
+    [(PIECE / QUICK_SECONDS / 2, PIECE), (1.5 * PIECE / QUICK_SECONDS, 2 * PIECE), (1e9, LARGEST_PIECE)],
+)
+def test_the_quicker_bytes_come_the_more_are_asked_for_at_once(
+    monkeypatch: pytest.MonkeyPatch, speed: float, largest: int
+) -> None:
+    with TimedSocket(speed) as sock:
+        monkeypatch.setattr(receive_module, "time", sock)
+        assert fill(sock, bytearray(20 * PIECE)) == 20 * PIECE
+        assert sock.asked[0] == PIECE and max(sock.asked) == largest and sum(sock.asked) == 20 * PIECE
