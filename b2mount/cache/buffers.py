@@ -14,7 +14,7 @@ from functools import cache
 MIB = 1 << 20
 LARGE = MIB  # bytes; from here on areas are used, which begin on a page; below, bytearrays are as good
 HUGE = 2 * MIB  # bytes of a huge page: one fault instead of 512
-KEPT = 16 * MIB  # bytes that lie ready: a few requests, as many as end before the next ones begin
+KEPT = 32 * MIB  # bytes that lie ready: a few requests, as many as end before the next ones begin
 
 
 class Areas:

@@ -11,6 +11,7 @@ from b2mount.journal.drafts import Draft, local_segments
 from b2mount.store.store import FileVersion
 
 HALF = 512 << 10  # bytes that requests are multiples of, so that buffers can be used again
+NEAR = 4 * MIB  # bytes of a request near by; twice as many took twice the memory, and no less time
 QUEUED_SHARE = 3  # for so many under way, one more waits for its turn, or has landed and not been read
 RISE = 32 * MIB  # bytes from the start of a far file that come in small requests, many at once
 AHEAD_SHARE = 7, 8  # of the memory may hold what all readers together are ahead by
@@ -130,7 +131,7 @@ class Contents:
         is_near = self._blocks.pace.is_near
         most = requests if is_near else self._blocks.pace.most
         share = max(budget // (most + most // QUEUED_SHARE), MIB)
-        return min(1 << (share.bit_length() - 1) if is_near else share // HALF * HALF, FLIGHT)
+        return min(1 << (share.bit_length() - 1), NEAR) if is_near else min(share // HALF * HALF, FLIGHT)
 
     def _drop_unwanted(self, reads: Reads) -> None:
         """Break off what was sent ahead of a place that the reader has left."""
