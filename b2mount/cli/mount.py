@@ -93,7 +93,7 @@ def _o_help() -> str:
 @_valued(
     "settle", "TIME", "Upload this long after the last change: what changes again meanwhile goes once.  [1s]"
 )
-@_valued("uploads", "N", "Uploads at once.  [32]")
+@_valued("uploads", "N", "Uploads at once.  [64]")
 @_valued("downloads", "N", "Downloads at once.  [40]")
 @_valued("metrics", "[ADDR:]PORT", "Serve Prometheus metrics there, or on unix:PATH; port 0: any.")
 @_valued("max_class_b_per_day", "N", "Spend fewer class B calls once so many were made since 00:00 UTC.")

@@ -28,7 +28,7 @@ class MountOptions:
     listing_ttl: float = 60.0  # seconds for which a listing is believed
     io_timeout: float = 60.0  # seconds after which a call that must answer gives up
     settle: float = 1.0  # seconds between the last change of a file and its upload
-    uploads: int = 32  # uploads, and changes of names, under way at once
+    uploads: int = 64  # uploads, and changes of names, under way at once
     downloads: int = 40  # range requests under way at once
     read_only: bool = False
     allow_other: bool = False

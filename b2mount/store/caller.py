@@ -33,6 +33,7 @@ COPY_SECONDS = 1200.0  # b2sdk's limit for a copy inside B2, which may take minu
 SKEW_SECONDS = 600.0  # b2sdk's limit for a clock that is wrong
 DATE_SLACK = 1.0  # seconds; many servers look at the clock once a second for the Date that they write
 DOUBT_PAUSE_SECONDS = 60.0  # a guess; each look costs a class C call, and B2 limits their rate
+PARTS_AT_ONCE = 32  # of large files: so many fill any line, and leave threads to small files; a guess
 T = TypeVar("T")
 
 
@@ -65,7 +66,7 @@ class Caller:
         *,
         endpoint: str | None = None,
         ca_file: str | None = None,
-        uploads: int = 32,
+        uploads: int = 64,
         downloads: int = 16,
         calls: int = 32,
         counters: Counters | None = None,
@@ -84,7 +85,10 @@ class Caller:
         self._wire = early.wire if early is not None else make_wire(environment, ca_file)
         self._keeper = AccessKeeper(self._authorize_once, now_ms=self.server_ms)
         self.urls = UploadUrls()
-        self._upload_slots = trio.CapacityLimiter(uploads)
+        self._slots = {
+            "b2_upload_file": trio.CapacityLimiter(uploads),
+            "b2_upload_part": trio.CapacityLimiter(min(uploads, PARTS_AT_ONCE)),
+        }
         self._upload_limit = trio.CapacityLimiter(uploads)
         self.download_limit = trio.CapacityLimiter(downloads)
         self._call_limit = trio.CapacityLimiter(calls)
@@ -276,7 +280,7 @@ class Caller:
         progress: Progress | None,
     ) -> T:
         """Upload through a URL of *owner*'s pile, which gets it back unless the upload says it is spent."""
-        async with self._upload_slots:  # before a URL is taken, so that there are no more URLs than threads
+        async with self._slots[call]:  # before a URL is taken, so that there are no more URLs than threads
             url = self.urls.take(owner) or await self._new_url(call, owner, target)
             return await self._upload_to(url, call, owner, target, work, progress)
 

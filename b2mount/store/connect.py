@@ -67,7 +67,7 @@ def open_store(
     endpoint: str | None = None,
     ca_file: Path | None = None,
     io_timeout: float = 60.0,
-    uploads: int = 32,
+    uploads: int = 64,
     downloads: int = 40,
     early: EarlyAuthorization | None = None,
 ) -> MountStore:

@@ -134,7 +134,7 @@ class Wire:
         environment: Mapping[str, str],
         ca_file: str | None = None,
         connect_seconds: float = CONNECT_SECONDS,
-        idle_per_host: int = 64,
+        idle_per_host: int = 128,
     ) -> None:
         self._user_agent = user_agent
         self._environment = environment

@@ -1,5 +1,7 @@
 """Upload URLs and bodies: one upload at a time for each URL, reuse, and what the local side may do wrong."""
 
+import hashlib
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -7,6 +9,7 @@ import trio
 
 from b2mount.core.errors import InvalidArgument, LocalStorageError
 from b2mount.core.replies import Failure, Fault, Reply
+from b2mount.store.caller import PARTS_AT_ONCE
 from b2mount.store.upload_urls import UploadUrl, UploadUrls, leaves_url_good
 from tests.contract.test_contents import noise
 from tests.contract.worlds import Bytes
@@ -14,6 +17,8 @@ from tests.store.conftest import Shop
 from tests.support.emulator import Emulator
 
 Count = Callable[[str], int]
+WAIT_SECONDS = 60.0
+SHA1_OF_X = hashlib.sha1(b"x", usedforsecurity=False).hexdigest()
 
 
 async def test_uploads_one_after_the_other_share_a_url(
@@ -41,6 +46,55 @@ async def test_uploads_at_once_have_a_url_each_and_no_more_than_there_are_thread
             nursery.start_soon(put)
     assert len(emulator.list_names(bucket)) == 40
     assert calls_since("b2_get_upload_url") <= 4
+
+
+class Held:
+    """One byte that cannot be read before it is let go."""
+
+    size = 1
+
+    def __init__(self, let_go: threading.Event, on_read: Callable[[], None]) -> None:
+        self._let_go = let_go
+        self._on_read = on_read
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        self._on_read()
+        assert self._let_go.wait(WAIT_SECONDS)
+        return b"x"
+
+
+async def test_parts_of_large_files_leave_room_for_small_files(
+    shop: Shop, emulator: Emulator, bucket: str
+) -> None:
+    store, let_go, token = shop.plain(), threading.Event(), trio.lowlevel.current_trio_token()
+    all_begun, count = trio.Event(), 0
+
+    def begin() -> None:
+        nonlocal count
+        count += 1
+        if count == PARTS_AT_ONCE:
+            all_begun.set()
+
+    bucket_id = emulator.bucket_id(bucket)
+    held = Held(let_go, lambda: token.run_sync_soon(begin))
+    large = await store.start_large(bucket_id, "large", content_type="text/plain", info={})
+    try:
+        async with trio.open_nursery() as nursery:
+            for number in range(1, PARTS_AT_ONCE + 9):
+
+                async def part(number: int = number) -> None:
+                    await store.upload_part(large, number, held, sha1=SHA1_OF_X)
+
+                nursery.start_soon(part)
+            with trio.fail_after(WAIT_SECONDS):
+                await all_begun.wait()
+                await store.upload(bucket_id, "small", Bytes(b"y"), content_type="text/plain", info={})
+            assert count == PARTS_AT_ONCE
+            let_go.set()
+    finally:
+        let_go.set()
+    assert len(await store.list_parts(large)) == count == PARTS_AT_ONCE + 8
+    await store.cancel_large(large)
 
 
 async def test_a_url_is_dropped_when_the_pod_is_busy_and_kept_when_the_file_is_refused(
@@ -141,12 +195,12 @@ async def test_a_content_type_that_no_header_can_carry_is_refused_here(
 
 async def test_an_upload_can_be_cancelled_in_the_middle(shop: Shop, emulator: Emulator, bucket: str) -> None:
     store = shop.retrying()
-    under_way = trio.Event()
+    under_way, token = trio.Event(), trio.lowlevel.current_trio_token()
 
     class Watched(Bytes):
         def read_at(self, offset: int, size: int) -> memoryview:
             if offset:
-                trio.from_thread.run_sync(under_way.set)
+                token.run_sync_soon(under_way.set)
             return super().read_at(offset, size)
 
     body = Watched(b"x" * 60_000_000)  # ten minutes' worth
