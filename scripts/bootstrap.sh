@@ -237,7 +237,7 @@ check_fuse() {
 [ "$(uname -s)" = Linux ] || fail "b2mount runs on Linux only; this is $(uname -s)"
 case $purpose in
 demo) needs='fusermount3' ;;
-test) needs='fusermount3 openssl curl getfattr borg duplicity fio git logrotate man restic rsync sqlite3 systemd-analyze vim fish zsh' ;;
+test) needs='fusermount3 openssl curl getfattr borg duplicity fio git logrotate man restic rsync sqlite3 strace systemd-analyze vim fish zsh' ;;
 bench) needs='fusermount3 openssl rsync' ;;
 lint) needs='' ;;
 esac

@@ -25,7 +25,6 @@ from b2mount.fs.overlay import Mark
 from b2mount.fs.tree import Resolved, Tree, same_content
 from b2mount.fs.world import World
 from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft
-from b2mount.journal.moves import Move
 from b2mount.journal.ops import Op
 from b2mount.store.store import FileVersion
 
@@ -238,7 +237,7 @@ class Renames:
             while directory not in directories:
                 directories.add(directory)
                 directory = directory[: directory.rfind("/", 0, len(directory) - 1) + 1]
-        world.journal.moves.begin(Move(old_prefix, new_prefix, moving))
+        world.journal.begin_move((bucket_id, old_prefix), (new_bucket, new_prefix), moving)
         directories.update(world.overlay.directories_under(bucket_id, old_prefix))
         for directory in directories:
             world.overlay.set(bucket_id, directory, Mark.GONE)

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import trio
 
 from b2mount.core.errors import LocalStorageError, OutOfSpace
-from b2mount.journal import body_rows, large_rows, look_rows, op_rows, prints
+from b2mount.journal import body_rows, large_rows, look_rows, moves, op_rows, prints
 from b2mount.journal.body_rows import Bodies
 from b2mount.journal.drafts import Draft, Spool, sync_directory
 from b2mount.journal.large_rows import Statement
+from b2mount.journal.moves import Move
 from b2mount.journal.op_rows import version_from_json, version_to_json
 from b2mount.journal.ops import Op
 from b2mount.journal.reserve import Reserve
@@ -117,7 +118,13 @@ class Database:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # WAL syncs at each commit: what is acknowledged survives
         db.executescript(
-            _SCHEMA + op_rows.SCHEMA + large_rows.SCHEMA + look_rows.SCHEMA + body_rows.SCHEMA + prints.SCHEMA
+            _SCHEMA
+            + op_rows.SCHEMA
+            + large_rows.SCHEMA
+            + look_rows.SCHEMA
+            + body_rows.SCHEMA
+            + prints.SCHEMA
+            + moves.SCHEMA
         )
         row = db.execute("SELECT value FROM meta WHERE key='format'").fetchone()
         self.is_new = row is None
@@ -263,6 +270,19 @@ class Database:
     def load_gone(self) -> list[tuple[str, str]]:
         """Read which directories an earlier life removed: bucket and prefix."""
         return self._guard(lambda: self._db.execute("SELECT bucket_id, prefix FROM gone").fetchall())
+
+    def record_move(self, move: Move) -> None:
+        """Write down that a directory is renamed; durable after the next commit."""
+        self._save("moves", move.id, moves.save(move))
+
+    def forget_move(self, move: Move) -> None:
+        """Strike a rename off that is over; durable after the next commit."""
+        self._tally.drop("moves", move.id)
+        self._record(moves.forget(move))
+
+    def load_moves(self, left: list[Op]) -> list[Move]:
+        """Read which renames an earlier life did not bring to an end; *left* has what it left unsent."""
+        return moves.read(self._guard(lambda: self._db.execute(moves.SELECT).fetchall()), left)
 
     def keep(self, draft: Draft, name: str) -> None:
         """Have a draft's new bytes reach the disk before what is recorded from now on does, or with it."""

@@ -11,7 +11,7 @@ import functools
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -23,7 +23,7 @@ from b2mount.journal.database import Database
 from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft, Spool, local_error, sync_directory
 from b2mount.journal.label import read_label
 from b2mount.journal.large import LargeFiles
-from b2mount.journal.moves import Moves
+from b2mount.journal.moves import Move, Moves
 from b2mount.journal.ops import Kind, Op, OpQueue, State
 from b2mount.journal.room import Room, default_limit
 from b2mount.journal.strays import Stray, are_marked, begin_marking, sweep
@@ -59,7 +59,7 @@ class Journal:
         limit = default_limit(directory) if spool_size is None else spool_size
         self.room = Room(limit or None)
         self.queue = OpQueue()
-        self.moves = Moves()
+        self.moves = Moves(self.database.forget_move)
         self._ids = itertools.count(1)
         self._garbage: list[Spool] = []
         self._gone: set[tuple[str, str]] = set()
@@ -121,7 +121,9 @@ class Journal:
         )
         left = self.database.load(lambda draft_id: Spool(self._spool_path(draft_id), self.room))
         larges = self.database.load_large()
-        used = [number for op in left for number in (op.id, op.order)] + [large.id for large in larges]
+        moves = self.database.load_moves(left)
+        used = [number for op in left for number in (op.id, op.order)]
+        used += [large.id for large in larges] + [move.id for move in moves]
         self._ids = itertools.count(max(used, default=0) + 1)
         known = {op.id for op in left if op.draft is not None}
         told = self.database.is_proven or are_marked(self._spool_directory)
@@ -129,6 +131,8 @@ class Journal:
         begin_marking(self._spool_directory)
         self._restore_large(larges, {op.id: op.draft for op in left if op.draft is not None})
         self.queue.restore(left)
+        for move in moves:
+            self.moves.begin(move)
         for op in left:
             if op.over is None and op.draft is not None:
                 op.over = base_id(op.draft, op.name)
@@ -400,6 +404,17 @@ class Journal:
             if not self.queue.pending_below(bucket_id, prefix):
                 self.remember_gone(bucket_id, prefix, False)
         return sorted(self._gone)
+
+    def begin_move(
+        self, old: tuple[str, str], new: tuple[str, str], files: Sequence[tuple[tuple[Op, ...], int]]
+    ) -> None:
+        """Tell of the rename of a directory, from bucket and prefix to bucket and prefix, until it is over.
+
+        *files* has for each the operations that move it, and its size.
+        """
+        move = Move(self.new_id(), old, new, files)
+        self.database.record_move(move)
+        self.moves.begin(move)
 
     async def commit(self) -> None:
         """Return when every change made so far survives a crash: it is in the journal, or else in B2.

@@ -31,6 +31,7 @@ _ROWS = {
     "parts": "large_id, number, start, stop, copied, sha1, away",
     "looks": "ours, bucket_id, name, over, done_ms, version",
     "gone": "bucket_id, prefix",
+    "moves": "id, old_bucket, old, new_bucket, new, files, bytes",
 }
 _KEYS = {"parts": 2, "gone": 2}  # columns of the key, where it is not the first alone
 SEAL = "UPDATE meta SET value=? WHERE key='seal'"

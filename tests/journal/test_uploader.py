@@ -1,5 +1,6 @@
 """When operations are sent, who is told what, and that every wait ends. The clock stands unless moved."""
 
+import contextlib
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from b2mount.journal.uploader import GRAIN
 from b2mount.store.memory import MemoryStore
 from b2mount.store.memory_account import MemoryB2
 from b2mount.store.store import Body, FileVersion
-from tests.journal.lives import Life, living, memory, shown
+from tests.journal.lives import Life, living, memory, shown, until
 
 Clock = trio.testing.MockClock
 
@@ -259,3 +260,24 @@ async def test_what_is_written_while_it_is_sent_is_sent_after_it(tmp_path: Path,
         assert await life.journal.uploader.wait_all() == []
         assert fourth.state is State.DONE
         assert shown(store.account, bucket_id) == {"c": b"first"}
+
+
+async def test_a_row_is_struck_off_only_once_b2_has_answered(tmp_path: Path) -> None:
+    store, bucket_id = memory()
+    store.account.add(bucket_id, "gone", b"")
+    seen: list[tuple[str, list[str]]] = []
+
+    def rows() -> list[str]:
+        with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
+            return [name for (name,) in db.execute("SELECT name FROM ops ORDER BY name")]
+
+    store.account.on_call = lambda call: seen.append((call, rows()))
+    async with living(tmp_path, store, bucket_id) as life:
+        life.hide("gone")
+        await life.journal.commit()
+        assert await life.flush() == []
+        life.put("new", b"content")
+        await life.journal.commit()
+        assert await life.flush() == []
+        await until(lambda: rows() == [])
+    assert ("b2_hide_file", ["gone"]) in seen and ("b2_upload_file", ["new"]) in seen

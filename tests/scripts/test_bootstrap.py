@@ -20,7 +20,7 @@ WORDS = """
 ORDINARY = WORDS.split()
 DEMO_RUNS = ["fusermount3"]
 TESTS_RUN = [*DEMO_RUNS, "openssl", "curl", "getfattr", "borg", "duplicity", "fio", "git", "logrotate"]
-TESTS_RUN += ["man", "restic", "rsync", "sqlite3", "systemd-analyze", "vim", "fish", "zsh"]
+TESTS_RUN += ["man", "restic", "rsync", "sqlite3", "strace", "systemd-analyze", "vim", "fish", "zsh"]
 BUILD_TIME = ["cc", "pkg-config"]
 MISSING = ["fusermount3", "getfattr", "borg", "sqlite3", "vim"]  # in some tests
 
@@ -168,7 +168,7 @@ def test_the_demo_needs_less_than_the_tests_and_is_topped_up_for_them(machine: M
         "apt-get update -qq",
         "sudo",
         f"{APT_INSTALL} openssl curl attr borgbackup duplicity fio git logrotate man-db restic rsync sqlite3 "
-        "systemd vim fish zsh",
+        "strace systemd vim fish zsh",
         "pip -m pip install -q --disable-pip-version-check -e .[test]",
     ]
 
