@@ -298,3 +298,15 @@ async def test_an_emptied_state_directory_in_which_nothing_waited_is_begun_anew(
     async with living(tmp_path, store, bucket_id) as life:
         assert await life.flush() == []
     assert shown(store.account, bucket_id) == dict.fromkeys("ab", b"content")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(300))
+async def test_no_few_damages_at_once_lose_in_silence_what_was_promised(tmp_path: Path, seed: int) -> None:
+    left = await leave(tmp_path, seed)
+    chance = random.Random(f"damages {seed}")
+    for _ in range(chance.choice((2, 2, 3))):
+        path = left.path(chance.choice((*JOURNAL[:2], "journal.count", *JOURNAL, *SPOOL)))
+        if path.is_file() and not path.is_symlink():
+            chance.choice(DAMAGES)(path, left)
+    await demand_nothing_lost_in_silence(left)

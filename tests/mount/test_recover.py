@@ -8,14 +8,14 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.emulator import Emulator
-from tests.support.mount import ALL, Mount
-from tests.support.semantics import fresh_bucket, refusals_of, wait_until
+from tests.support.mount import ALL, Mount, MountFailed
+from tests.support.semantics import ask, fresh_bucket, refusals_of, wait_until
 
 pytestmark = pytest.mark.fuse
 
@@ -288,6 +288,65 @@ def test_a_journal_without_its_log_of_writes_is_refused_and_tells_what_it_lacks(
     assert recover(killed, scope.name, "--discard", "--yes-discard", count).returncode == 0
     with killed:
         pass
+
+
+def test_a_mount_over_a_damaged_state_directory_goes_on_or_says_what_is_wrong(
+    killed: Mount, tmp_path: Path
+) -> None:
+    """What becomes of the changes, tests/journal/test_damage.py has; here is that no bug shows."""
+    left, whole = killed.state, tmp_path / "whole"
+    shutil.copytree(left, whole, ignore=shutil.ignore_patterns("control.sock"))
+
+    def file_in(directory: Path) -> Path:
+        return next(path for path in directory.iterdir() if path.is_file())
+
+    damages: list[Callable[[Path], None]] = [
+        lambda scope: os.truncate(scope / "journal.sqlite", 0),
+        lambda scope: make_directory(file_in(scope / "spool")),
+        lambda scope: make_directory(scope / "journal.sqlite-wal"),
+    ]
+    for number, damage in enumerate(damages):
+        killed.state = tmp_path / f"state{number}"
+        shutil.copytree(whole, killed.state)
+        (scope,) = killed.state.iterdir()
+        damage(scope)
+        try:
+            killed.start()
+        except MountFailed:
+            assert killed.process is not None and killed.process.returncode == 1
+            assert recover(killed).returncode == 0
+        else:
+            assert (killed.path / "dir").is_dir()
+            killed.kill()
+        assert "Traceback" not in killed.log(), number
+    killed.state = left
+
+
+def make_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def test_a_rename_that_a_kill_interrupted_goes_on_and_is_told_as_one(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    with fresh_bucket(emulator) as bucket:
+        emulator.seed(bucket, [{"name": f"old/{number}", "content": str(number)} for number in range(40)])
+        with_key = emulator.create_key(ALL, [bucket])
+        mount = Mount(emulator, tmp_path, with_key, options=LATER).start()
+        os.rename(mount.path / "old", mount.path / "new")
+        mount.kill()
+        emulator.fault(call="b2_copy_file", kind="stall", seconds=3600, times=-1)
+        with mount:
+            (told,) = ask(mount, op="status")["status"]["pending"]["renames"]
+            assert (told["from"], told["to"], told["files"], told["files_done"]) == ("old/", "new/", 40, 0)
+            emulator.clear_faults()
+            mount.kill()
+            mount.start()
+            mount.flush()
+            assert ask(mount, op="status")["status"]["pending"]["renames"] == []
+        names = {row["fileName"] for row in emulator.list_names(bucket)}
+        assert names - {"new/.bzEmpty"} == {f"new/{number}" for number in range(40)}
 
 
 def test_discarding_asks_twice_on_a_terminal(killed: Mount, emulator: Emulator) -> None:
