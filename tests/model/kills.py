@@ -11,6 +11,7 @@ files and no others, and nothing was sent twice; no unfinished large file, and n
 """
 
 import argparse
+import errno
 import hashlib
 import os
 import random
@@ -30,6 +31,7 @@ from tests.support.emulator import Emulator
 from tests.support.mount import Mount, MountFailed
 
 DEATH = 9  # the exit status of dying/sitecustomize.py
+DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT)  # the last once its mount point is cleared away
 NAMES = ("a", "b", "c", "s/a", "s/b")
 LATENCY_MS = 40  # else whoever waits too little is hardly ever caught
 REGION = 5000  # bytes that each writer has of the shared file
@@ -64,6 +66,7 @@ class Writer:
     region_after: bytes = bytes(REGION)
     regions_synced: list[bytes] = field(default_factory=list)
     done: int = 0
+    failed: OSError | None = None  # how the last change ended, if not well
 
     @property
     def home(self) -> str:
@@ -74,12 +77,13 @@ class Writer:
 
     def run(self, over: threading.Event) -> None:
         """Work until told that it is over, or until the mount is dead."""
+        self.failed = None
         try:
             while not over.is_set():
                 self.step()
                 self.done += 1
-        except OSError:
-            return  # the mount is dead; that it did not fail while it lived, `Kills` sees
+        except OSError as exc:
+            self.failed = exc  # the mount is dead; that it did not fail while it lived, `Kills` sees
 
     def step(self) -> None:
         """Do one change, whose outcomes are known before it begins."""
@@ -296,14 +300,14 @@ class Kills:
         for thread in threads:
             thread.start()
         time.sleep(self.chance.uniform(0.05, 1.5))
-        assert self.mount.process is not None
-        alive = self.mount.process.poll() is None
-        assert not alive or any(thread.is_alive() for thread in threads), "a call failed on a living mount"
         self.mount.kill()
         over.set()
         for thread in threads:
             thread.join(60)
             assert not thread.is_alive(), "a call hangs although the mount is dead"
+        for writer in self.writers:
+            failed = writer.failed
+            assert failed is None or failed.errno in DEAD, f"{writer.home}: on a living mount: {failed}"
         self.crashes += 1
 
     def is_revived(self) -> bool:

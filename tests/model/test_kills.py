@@ -19,6 +19,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         yield emulator
 
 
+def test_a_mount_killed_under_its_writers_keeps_what_was_promised(server: Emulator, tmp_path: Path) -> None:
+    Kills(server, tmp_path, 1000, writers=3).run(crashes=3)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(1000, 1000 + 3 * len(OPTIONS)))
