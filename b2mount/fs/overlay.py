@@ -6,6 +6,7 @@ knows neither inodes nor the kernel.
 """
 
 import enum
+import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
@@ -57,7 +58,9 @@ class Overlay:
         listings.after_call = self.purge  # what had to wait for the call's end
         self._by_directory: dict[tuple[str, str], dict[str, Fact]] = {}
         self._showing: Counter[tuple[str, str]] = Counter()  # how many names of each show, placeholders apart
-        self._settled: deque[tuple[float, str, str, Fact, bool]] = deque()
+        self._settled: deque[tuple[int, float, str, str, Fact, bool]] = deque()
+        self._latest: dict[tuple[str, str], int] = {}  # of what is settled of a name: a mark is like another
+        self._numbers = itertools.count()
 
     def get(self, bucket_id: str, name: str) -> Fact | None:
         """Return what *name* is by own changes, None where they say nothing."""
@@ -148,14 +151,18 @@ class Overlay:
         fact = self.get(bucket_id, name)
         if fact is not None and not isinstance(fact, Draft):
             self.set(bucket_id, name, fact)  # a sent draft becomes its version
-            self._settled.append((now, bucket_id, name, fact, doubtful))
+            self._latest[bucket_id, name] = number = next(self._numbers)
+            self._settled.append((number, now, bucket_id, name, fact, doubtful))
 
     def purge(self) -> None:
         """Hand over to the listings what every answer still to come will tell."""
         oldest = self._listings.oldest_call()
         spared = REMEMBERED if self._keeps() else 0
-        while len(self._settled) > spared and self._settled[0][0] < oldest:
-            since, bucket_id, name, fact, doubtful = self._settled.popleft()
+        while len(self._settled) > spared and self._settled[0][1] < oldest:
+            number, since, bucket_id, name, fact, doubtful = self._settled.popleft()
+            if self._latest.get((bucket_id, name)) != number:
+                continue  # changed and settled again since: an answer still to come may not tell of that
+            del self._latest[bucket_id, name]
             directory, key = _split(name)
             facts = self.under(bucket_id, directory)
             if facts.get(key) is fact and not self._is_pending(bucket_id, name):

@@ -5,8 +5,10 @@ from pathlib import Path
 import trio
 import trio.testing
 
+from b2mount.cache.listings import Listings
 from b2mount.fs.nodes import FileNode
-from b2mount.fs.overlay import Mark
+from b2mount.fs.overlay import Mark, Overlay
+from b2mount.journal.ops import OpQueue
 from b2mount.store.memory import MemoryStore
 from b2mount.store.memory_account import MemoryB2
 from b2mount.store.store import FileVersion, Page
@@ -75,6 +77,43 @@ async def test_a_change_sent_during_a_listing_shows_and_later_yields_to_others(t
         store.account.add(bucket_id, "a", b"theirs, second")
         await mount.fs.refresh("")
         assert await mount.read("a") == b"theirs, second"
+
+
+async def test_a_directory_moved_away_and_back_during_listings_is_there(tmp_path: Path) -> None:
+    plain, bucket_id = memory()
+    store = SlowLists(plain.account)
+    listings = Listings(store, 60, "", on_new=lambda _bucket_id, _listing: None)
+    overlay = Overlay(
+        OpQueue(),
+        listings,
+        keeps=lambda: False,
+        remember_gone=lambda _bucket_id, _prefix, _gone: None,
+        is_told=lambda _bucket_id, _name: None,
+    )
+
+    def change(to: Mark) -> None:
+        overlay.set(bucket_id, "moved/", to)
+        overlay.settle(bucket_id, "moved/file")
+
+    async with trio.open_nursery() as nursery:
+        store.door = first = trio.Event()
+        nursery.start_soon(listings.get, bucket_id, "elsewhere/")
+        await trio.testing.wait_all_tasks_blocked()
+        change(Mark.DIRECTORY)
+        change(Mark.GONE)
+        store.door = second = trio.Event()
+        nursery.start_soon(listings.get, bucket_id, "")  # which will tell that it is gone
+        await trio.testing.wait_all_tasks_blocked()
+        store.account.add(bucket_id, "moved/file", b"here again")
+        change(Mark.DIRECTORY)
+        first.set()
+        await trio.testing.wait_all_tasks_blocked()
+        overlay.purge()
+        assert overlay.get(bucket_id, "moved/") is Mark.DIRECTORY
+        second.set()
+    overlay.purge()
+    assert overlay.get(bucket_id, "moved/") is None
+    assert (await listings.get(bucket_id, "")).has("moved/")
 
 
 async def test_a_file_removed_during_a_listing_stays_away(tmp_path: Path) -> None:
