@@ -25,11 +25,12 @@ from b2mount.core.extents import Origin, Segment
 from b2mount.core.grant import Capability
 from b2mount.core.parts import Assemble, CopyWhole, Limits, UploadWhole, plan_parts
 from b2mount.core.posix import INFO_LIMIT, from_info, header_bytes, to_info, with_mark, without_mark
+from b2mount.journal.ahead import Ahead
 from b2mount.journal.bodies import BytesBody, SparseBody, SpoolBody, ZeroBody, sha1_of
 from b2mount.journal.drafts import Draft
 from b2mount.journal.large import NOT_THERE, WORTH_KEEPING, BodyOf, LargeFiles
 from b2mount.journal.ops import Kind, Op
-from b2mount.journal.unfinished import LargeFile
+from b2mount.journal.unfinished import LargeFile, Part
 from b2mount.store.steady import steady_ms
 from b2mount.store.store import Action, Body, FileVersion, Store
 
@@ -210,13 +211,32 @@ class Sender:
         self, op: Op, draft: Draft, base: FileVersion | None, large: LargeFile
     ) -> FileVersion:
         """Make a draft's large file; what was begun before it was closed is corrected by a copy."""
-        version = await self._complete(draft, large, functools.partial(self.body, draft, base))
+        body_of = functools.partial(self.body, draft, base)
+        fetched = next((part for part in large.parts if _is_mixed(part, draft)), None)
+        if fetched is None or large.file_id is not None:
+            version = await self._complete(draft, large, body_of)
+        else:
+            version = await self._complete_sooner(draft, large, Ahead(body_of, fetched.start, fetched.end))
         draft.large = None
         if not large.streamed:
             self._large.forget(large)
             return version
         draft.interim = large
         return await self._correct(op, draft, large)
+
+    async def _complete_sooner(self, draft: Draft, large: LargeFile, ahead: Ahead) -> FileVersion:
+        """Complete a file that B2 has not begun yet, with the first bytes to fetch on their way meanwhile."""
+        failure: B2MountError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ahead.run)
+            try:
+                version = await self._complete(draft, large, ahead.body_of)
+            except B2MountError as exc:
+                failure = exc  # raised below, where the nursery does not wrap it
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return version
 
     async def _complete(self, draft: Draft, large: LargeFile, body_of: BodyOf) -> FileVersion:
         try:
@@ -395,6 +415,12 @@ class Sender:
                 nursery.start_soon(fetch)
         if failures:
             raise failures[0]
+
+
+def _is_mixed(part: Part, draft: Draft) -> bool:
+    """Say whether bytes of the base go into a part that is uploaded."""
+    segments = draft.extents.segments(part.start, part.end)
+    return not part.copied and any(segment.origin is Origin.BASE for segment in segments)
 
 
 def _without_sha1(info: Mapping[str, str]) -> dict[str, str]:

@@ -117,6 +117,64 @@ async def test_a_change_in_the_middle_copies_what_it_left_alone(
     assert "b2_download_file_by_id" not in calls
 
 
+async def patched(life: Life, version: FileVersion) -> bytes:
+    """Queue a change so small that bytes of the base go up with it; return what it makes of the file."""
+    draft = life.journal.new_draft(life.draft().attributes, base=version)
+    draft.write(5_000, b"new")
+    life.journal.put(life.bucket_id, "new", draft)
+    await life.journal.commit()
+    return BASE[:5_000] + b"new" + BASE[5_003:]
+
+
+async def test_what_goes_up_with_a_small_change_is_fetched_while_b2_begins_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_calls(monkeypatch)
+    store, bucket_id = memory(minimum_part=PART)
+    begin, fetch, fetching = store.start_large, store.read_range, trio.Event()
+
+    async def start_large(*words: Any, **more: Any) -> str:
+        await fetching.wait()
+        return await begin(*words, **more)
+
+    async def read_range(*words: Any) -> bytes:
+        fetching.set()
+        return await fetch(*words)
+
+    monkeypatch.setattr(store, "start_large", start_large)
+    monkeypatch.setattr(store, "read_range", read_range)
+    async with living(tmp_path, store, bucket_id) as life:
+        expected = await patched(life, stored(store, bucket_id))
+        assert await life.flush() == []
+    assert shown(store.account, bucket_id)["new"] == expected
+
+
+@pytest.mark.parametrize("call", ["b2_start_large_file", "b2_download_file_by_id"])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_small_change_arrives_after_a_failure_to_begin_or_to_fetch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, times: int
+) -> None:
+    small_calls(monkeypatch)
+    store, bucket_id = memory(minimum_part=PART)
+    left = times
+
+    def fail(name: str) -> None:
+        nonlocal left
+        if name == call and left:
+            left -= 1
+            raise B2Unavailable("B2 is away")
+
+    store.account.on_call = fail
+    async with living(tmp_path, store, bucket_id) as life:
+        expected = await patched(life, stored(store, bucket_id))
+        errors = await life.flush()
+        assert {type(error) for error in errors} <= {B2Unavailable}
+        while await life.flush():
+            assert not left
+    assert shown(store.account, bucket_id)["new"] == expected
+    assert unfinished(store.account) == []
+
+
 @pytest.mark.parametrize("keep", [0, 700, 15_060])
 async def test_cutting_a_file_short_is_one_copy_or_nothing_at_all(tmp_path: Path, keep: int) -> None:
     store, bucket_id = memory()
