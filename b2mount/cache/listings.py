@@ -135,6 +135,11 @@ class Listings:
 
     async def get(self, bucket_id: str, directory: str) -> Listing:
         """Return a fresh listing with at least its first page."""
+        listing = await self._get(bucket_id, directory)
+        self._flat.on_read(bucket_id, directory)
+        return listing
+
+    async def _get(self, bucket_id: str, directory: str) -> Listing:
         key = (bucket_id, directory)
         while True:
             listing = self.peek(bucket_id, directory)

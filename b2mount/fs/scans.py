@@ -4,14 +4,18 @@ grep -r, tar, rsync -c and backups read the files of a directory one after the o
 was listed. Two files in a row are the sign; the files that follow are fetched together, more of them as the
 guess proves right, none after a jump. So one file at a time is not one round trip at a time. Several readers
 at once come a little out of order. Who comes to the end of a directory goes on in the next one, whose first
-file is sign enough. Opening alone is no sign: rsync -X opens every file for its attributes and reads none. A
-policy over listings and blocks; knows neither handles nor the kernel.
+file is sign enough; who did so once has the files of those after it fetched before it comes there, where
+they are known: a tree of small directories would be a round trip for each. Opening alone is no sign: rsync -X
+opens every file for its attributes and reads none. A policy over listings and blocks; knows neither handles
+nor the kernel.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from b2mount.cache.listing import Listing
-from b2mount.fs.nodes import FileNode
+from b2mount.cache.walks import parent_of
+from b2mount.fs.nodes import DirectoryNode, FileNode
 from b2mount.fs.world import World
 from b2mount.store.store import Action, FileVersion
 
@@ -23,15 +27,33 @@ MOST = 64
 
 
 @dataclass(slots=True)
+class _Front:
+    """Up to where entries were looked at for fetching: maybe some directories ahead of who reads."""
+
+    bucket_id: str
+    listing: Listing
+    index: int  # entries of it before this
+    total: int  # entries so far, over all directories
+    bases: dict[str, int] = field(default_factory=dict)  # entries before those of a directory it came past
+
+
+@dataclass(slots=True)
 class _Scan:
     """Where somebody is in a directory."""
 
     listing: Listing
+    front: _Front
     begun: int  # index in the listing's order of the file read first
     at: int  # of the one read last
+    base: int = 0  # entries before the directory's, as the front counts
     streak: int = 0
-    fetched_to: int = 0  # entries before this were looked at for fetching
     ahead: int = FIRST
+    crossed: int = 0  # directories that were read to their end before, one after the other as they are listed
+
+    @property
+    def may_cross(self) -> bool:
+        """Whether the next directory will be read, too, as far as one can tell."""
+        return self.crossed > 1 or (self.crossed == 1 and self.at > self.begun)
 
     @property
     def is_done(self) -> bool:
@@ -68,11 +90,11 @@ class Scans:
             return
         scan = self._scans.get(parent.ino)
         if scan is None or scan.listing is not listing:
-            self._begin(parent.ino, listing, node.key)
+            self._begin(parent, listing, node.key)
             return
         step = _step(listing, scan.at, node.key)
         if step is None:
-            self._begin(parent.ino, listing, node.key)
+            self._begin(parent, listing, node.key)
         elif step > 0:
             scan.at += step
             scan.streak += 1
@@ -80,46 +102,86 @@ class Scans:
             self._latest = scan
             self._fetch_ahead(scan)
 
-    def _begin(self, directory: int, listing: Listing, key: str) -> None:
+    def _begin(self, directory: DirectoryNode, listing: Listing, key: str) -> None:
         """Take a file for the first one of a scan, or for where one goes on that is done with a directory."""
         at = listing.place_of(key)
         if at is None:
-            self._scans.pop(directory, None)
+            self._scans.pop(directory.ino, None)
             return
         if len(self._scans) > 1000:
             self._scans.clear()
         before = self._latest
-        scan = self._scans[directory] = _Scan(listing, at, at)
+        scan = _Scan(listing, _Front(directory.bucket_id, listing, at + 1, at + 1), at, at)
+        self._scans[directory.ino] = scan
         if at < NEAR and before is not None and before.listing is not listing and before.is_done:
             scan.streak, scan.ahead = before.streak, before.ahead
+            if self._follows(before.listing.directory, scan.front):
+                scan.crossed = before.crossed + 1
+            base = before.front.bases.pop(listing.directory, None)
+            if base is not None:
+                scan.front, scan.base = before.front, base
+                ahead = {name: total for name, total in before.front.bases.items() if total > base}
+                before.front.bases = ahead  # of those it came past nobody needs to know
             self._latest = scan
             self._fetch_ahead(scan)
 
     def _fetch_ahead(self, scan: _Scan) -> None:
         """Fetch the small files among those that follow, as far as a quarter of the memory holds them."""
-        blocks = self._world.blocks
         if not self._world.budget.scans_ahead:
             return
-        listing = scan.listing
-        index = max(scan.at + 1, scan.fetched_to)
-        stop = min(scan.at + 1 + scan.ahead, listing.places)
-        if stop - index < scan.ahead // 4 and stop < listing.places:
+        front, stop = scan.front, scan.base + scan.at + 1 + scan.ahead
+        if front.listing is scan.listing and front.index <= scan.at:  # overtaken
+            front.index, front.total = scan.at + 1, scan.base + scan.at + 1
+        is_end_near = front.listing.complete and front.listing.places - front.index < stop - front.total
+        if stop - front.total < scan.ahead // 4 and not is_end_near:
             return  # a few at a time, together
-        budget = blocks.memory_size // 4
-        while index < stop:
-            row = listing.version_at(index)
-            index += 1
-            if row is None or row.action is not Action.UPLOAD or not 0 < row.size <= SMALL:
+        budget = self._world.blocks.memory_size // 4
+        while front.total < stop and budget > 0:
+            if front.index >= front.listing.places:
+                if not (scan.may_cross and self._go_on(front)):
+                    return
                 continue
-            budget -= row.size
-            if budget < 0:
-                break
-            if blocks.prefetch(row, 0, row.size, SMALL):
-                self.fetched += 1
-                self._waiting.add(row.file_id)
-                if len(self._waiting) > 10 * MOST:
-                    self._waiting.clear()  # nobody came for them
-        scan.fetched_to = index
+            row = front.listing.version_at(front.index)
+            front.index += 1
+            front.total += 1
+            if row is not None and row.action is Action.UPLOAD and 0 < row.size <= SMALL:
+                budget -= row.size
+                self._fetch(row)
+
+    def _fetch(self, row: FileVersion) -> None:
+        if self._world.blocks.prefetch(row, 0, row.size, SMALL):
+            self.fetched += 1
+            self._waiting.add(row.file_id)
+            if len(self._waiting) > 10 * MOST:
+                self._waiting.clear()  # nobody came for them
+
+    def _go_on(self, front: _Front) -> bool:
+        """Go on with the directory that a walk comes to next; False where that is not known."""
+        if front.listing.has_folders or not front.listing.complete:
+            return False
+        directory = next(self._after(front.bucket_id, front.listing.directory), None)
+        following = self._world.listings.peek(front.bucket_id, directory) if directory is not None else None
+        if following is None:
+            return False
+        front.total += 1  # however many of them are empty
+        front.listing, front.index = following, 0
+        front.bases[following.directory] = front.total
+        return True
+
+    def _follows(self, directory: str, front: _Front) -> bool:
+        return front.listing.directory in self._after(front.bucket_id, directory)
+
+    def _after(self, bucket_id: str, directory: str) -> Iterator[str]:
+        """Yield the directories that stand near behind one."""
+        above = parent_of(directory)
+        parent = self._world.listings.peek(bucket_id, above) if above is not None else None
+        place = parent.place_of(directory[len(above or "") :]) if parent is not None else None
+        if parent is None or place is None:
+            return
+        for at in range(place + 1, min(place + 1 + NEAR, parent.places)):
+            key = parent.key_at(at)
+            if key.endswith("/") and parent.is_live(at):
+                yield f"{above}{key}"
 
 
 def _step(listing: Listing, at: int, key: str) -> int | None:
