@@ -240,8 +240,10 @@ class Blocks:
                 is_new = True
             await self._check(version, flight)
         except B2MountError as exc:
+            _forget_frames(exc)
             error = exc
-        except trio.Cancelled:
+        except trio.Cancelled as exc:
+            _forget_frames(exc)
             if not flight.scope.cancel_called:
                 error = B2MountError("the mount is ending")
             raise
@@ -305,11 +307,14 @@ class Blocks:
         """End a flight: memory keeps the whole blocks that came, also of one that was broken off."""
         for index in range(flight.first, flight.end):
             del self._flights[flight.file_id, index]
-        came = flight.arrived
-        if came < flight.high - flight.low:
-            came = came // BLOCK * BLOCK if flight.gradual else 0
-        if came and (error is None or flight.gradual):
-            self._memory.put(flight.file_id, flight.first, flight.data[:came])
+        data = flight.data[: flight.arrived]
+        if flight.arrived < flight.high - flight.low:
+            came = flight.arrived // BLOCK * BLOCK if flight.gradual else 0
+            data = memoryview(
+                bytearray(data[:came])
+            )  # a view would keep all of the buffer, counted as a piece
+        if error is None or flight.gradual:
+            self._memory.put(flight.file_id, flight.first, data)
         flight.finish(error)
 
     # --- the disk ----------------------------------------------------------------------------------------
@@ -385,6 +390,17 @@ class Blocks:
         while self._disk is not None:
             await trio.sleep(every)
             await trio.to_thread.run_sync(self._disk.save, self._disk.unsaved())
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let an error know no more where it was raised.
+
+    The frames of what ran in a thread know the error, and the request's buffer: all of it would stay in
+    memory until the collector comes by.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _damage(version: FileVersion) -> DataCorrupt:

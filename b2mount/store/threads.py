@@ -87,9 +87,14 @@ async def run_in_thread(
     job = _Job(limiter)
     context = contextvars.copy_context()
 
-    def run() -> T:
+    def run() -> T | None:
         _local.job = job
-        return context.run(work, *values)
+        try:
+            return context.run(work, *values)
+        except BaseException:
+            if abandon_on_cancel and job.raise_cancel is not None:
+                return None  # nobody hears of it; and errors keep frames, and what those hold, in memory
+            raise
 
     def abort(raise_cancel: Callable[[], object]) -> trio.lowlevel.Abort:
         job.raise_cancel = raise_cancel

@@ -1,8 +1,11 @@
 """Blocks: one request however many wait, whatever memory holds, and never other bytes than the version's."""
 
+import gc
 import shutil
 import sqlite3
 import threading
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from b2mount.store.store import FileVersion
 from tests.journal.lives import memory
 
 SIZE = 10 * BLOCK + 1234
+MIB = 1 << 20
 GiB = 1 << 30
 
 
@@ -80,6 +84,27 @@ async def test_a_reader_that_gives_up_leaves_the_flight_to_the_others() -> None:
         assert scope.cancelled_caught
         assert await blocks.read(bench.version, 0, BLOCK) == bench.data[0][:BLOCK]
         assert bench.requests == 1
+
+
+async def test_what_came_of_a_request_that_was_broken_off_keeps_no_more_memory_than_it_counts_as() -> None:
+    bench = Bench(size=4 * MIB)
+    areas = []
+
+    async def break_off(_file_id: str, _start: int, buffer: memoryview, note: Callable[[int], None]) -> None:
+        areas.append(weakref.ref(buffer.obj))
+        buffer[: BLOCK + 5] = bench.data[0][: BLOCK + 5]
+        note(BLOCK + 5)
+        raise B2Unavailable("broken off")
+
+    async with trio.open_nursery() as nursery:
+        blocks = Blocks(bench.store, nursery, 64 * BLOCK)
+        bench.store.read_into = break_off  # type: ignore[method-assign, assignment]
+        blocks.prefetch(bench.version, 0, 2 * MIB, 2 * MIB)
+        await trio.testing.wait_all_tasks_blocked()
+        assert blocks.read_cached(bench.version, 0, BLOCK) == bench.data[0][:BLOCK]
+        assert blocks.memory_bytes == BLOCK
+        gc.collect()  # the error knows the frames that raised it
+        assert [area() for area in areas] == [None]
 
 
 async def test_a_failed_flight_tells_all_who_wait_and_the_next_read_asks_again() -> None:

@@ -1,7 +1,10 @@
 """Short work in threads: results, errors, limits, contexts and cancelling as trio has them."""
 
 import contextvars
+import gc
 import threading
+import weakref
+from functools import partial
 
 import pytest
 import trio
@@ -136,3 +139,36 @@ def test_a_result_that_nobody_waits_for_any_more_harms_nobody() -> None:
     trio.run(main)
     go_on.set()
     assert ended.wait(WAIT_SECONDS)
+
+
+class Held:
+    """Something that only the work knows, as it does a request's buffer."""
+
+
+async def test_abandoned_work_that_is_told_keeps_nothing_in_memory() -> None:
+    limiter, begun, go_on = trio.CapacityLimiter(1), threading.Event(), threading.Event()
+    held = weakref.WeakSet[Held]()
+
+    def work() -> None:
+        mine = Held()
+        held.add(mine)
+        begun.set()
+        assert go_on.wait(WAIT_SECONDS)
+        check_cancelled()
+        raise AssertionError(f"it was cancelled, {mine}")
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(run_in_thread, work, limiter=limiter, abandon_on_cancel=True))
+            await trio.to_thread.run_sync(begun.wait, WAIT_SECONDS)
+            nursery.cancel_scope.cancel()
+        assert len(held) == 1
+        go_on.set()
+        with trio.fail_after(WAIT_SECONDS):
+            async with limiter:  # the place that it keeps until it ends
+                pass
+        assert await run_in_thread(len, held, limiter=limiter) == 0
+    finally:
+        gc.enable()
