@@ -20,6 +20,7 @@ from b2mount.core.errors import (
     HeldByLock,
     NoSuchFile,
     ReadOnlyMount,
+    VersionGone,
 )
 from b2mount.core.extents import Origin, Segment
 from b2mount.core.grant import Capability
@@ -335,14 +336,17 @@ class Sender:
             return alike[0]  # the copy of it with all attributes; nobody else makes one to the nanosecond
         if draft.large is not None and draft.away_bytes:
             return None
+        # Where the sum is not known: no other change has its moment to the nanosecond.
+        is_exact = from_info(expected, fallback_ms=0).ctime_ns is not None and draft.large is None
         if draft.only_metadata and base is not None:
             sha1 = base.sha1
         elif draft.extents.needs_base and not isinstance(self._plan(draft, base), UploadWhole):
-            # The sum of what B2 put together is not known; no other change has its moment to the nanosecond.
-            is_exact = from_info(expected, fallback_ms=0).ctime_ns is not None
-            return alike[0] if is_exact and draft.large is None else None
+            return alike[0] if is_exact else None  # B2 put it together
         else:
-            body = await self.body(draft, base, 0, draft.size)
+            try:
+                body = await self.body(draft, base, 0, draft.size)
+            except (NoSuchFile, VersionGone):  # what it was made of was removed since
+                return alike[0] if is_exact else None
             sha1 = await trio.to_thread.run_sync(sha1_of, body)
         return next((row for row in alike if sha1 is not None and row.sha1 == sha1), None)
 

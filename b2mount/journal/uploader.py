@@ -276,6 +276,8 @@ class Uploader:
             if not op.sent_before:
                 op.sent_before = True
                 await self._mark_begun(op)
+            elif op.kind is Kind.HIDE:
+                await self._strike_off()
             version = await self._send(op)
         except B2MountError as exc:
             self._failed(op, exc)
@@ -310,6 +312,17 @@ class Uploader:
             await self._database.commit(op.mark)
         except LocalStorageError as exc:
             log.info("%s: sent without a mark in the journal: %s", op.name, exc)
+
+    async def _strike_off(self) -> None:
+        """Have the journal know all that is done, before a removal goes that was begun once already.
+
+        Deleting for good takes bytes that a change was made of; should that be done and the journal not know,
+        the next life would look for them in vain. (A removal that begins is marked, which says all this too.)
+        """
+        try:
+            await self._database.commit()
+        except LocalStorageError as exc:
+            log.info("a removal is sent before the journal knows what it waited for: %s", exc)
 
     async def _let_spools_go(self) -> None:
         """Delete sent drafts' spool files: only now, as a crash must not find a row without its bytes.

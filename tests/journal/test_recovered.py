@@ -1,13 +1,16 @@
 """What a journal does with changes that an earlier life left: it sends them, and hides nobody else's work."""
 
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
 from b2mount.core.errors import Conflict, LocalStorageError
+from b2mount.core.posix import to_info
 from b2mount.journal.journal import Journal
 from b2mount.journal.ops import State
+from b2mount.store.memory import MemoryStore
 from tests.journal.lives import living, memory, shown
 
 
@@ -64,6 +67,62 @@ async def test_a_removal_behind_an_upload_of_our_own_is_sent_however_late_that_w
     async with living(tmp_path, store, bucket_id) as life:
         assert await life.flush() == []
     assert shown(store.account, bucket_id) == {}
+
+
+async def test_a_change_is_known_to_be_sent_also_when_what_it_was_made_of_is_gone(tmp_path: Path) -> None:
+    """A full disk: the removal of what a change was made of went before the journal knew of the change."""
+    store, bucket_id = memory()
+    store.account.add(bucket_id, "old", b"0123456789")
+    base = store.account.bucket(bucket_id).visible("old")
+    assert base is not None
+    async with living(tmp_path, store, bucket_id, running=False) as life:
+        op = life.journal.put(bucket_id, "new", life.draft(b"xyz", base=base, at=10))
+        assert op.draft is not None
+        info = to_info(op.draft.attributes, {}, file_name="new")
+        await life.journal.commit()
+    sent = store.account.add(bucket_id, "new", b"0123456789xyz", info=info)
+    await store.delete_version("old", base.file_id)
+    async with living(tmp_path, store, bucket_id) as life:
+        assert await life.flush() == []
+    newest = store.account.bucket(bucket_id).visible("new")
+    assert newest is not None
+    assert newest.file_id == sent.file_id
+
+
+class Copying(MemoryStore):
+    """Copies a directory each time that a version is deleted: what a kill at that moment would leave."""
+
+    def __init__(self, inner: MemoryStore, directory: Path, copy: Path) -> None:
+        super().__init__(inner.account)
+        self.directory = directory
+        self.copy = copy
+
+    async def delete_version(self, name: str, file_id: str, *, bypass_governance: bool = False) -> None:
+        shutil.copytree(self.directory, self.copy)
+        await super().delete_version(name, file_id, bypass_governance=bypass_governance)
+
+
+async def test_the_journal_knows_what_a_removal_waited_for_before_it_deletes(tmp_path: Path) -> None:
+    """mv a b, append to b, and kills: nothing is left to be made of what was deleted."""
+    store, bucket_id = memory()
+    store.account.add(bucket_id, "a", b"0123456789")
+    base = store.account.bucket(bucket_id).visible("a")
+    here, killed = tmp_path / "here", tmp_path / "killed"
+    async with living(here, store, bucket_id, running=False, hard_delete=True) as life:
+        renamed = life.journal.put(bucket_id, "b", life.draft(base=base))
+        hidden = life.hide("a", after=[renamed])
+        assert hidden is not None
+        life.journal.database.mark_begun(hidden)  # tried in vain, before the append
+        appended = life.draft(b"xyz", base=renamed.draft, at=10)
+        await life.journal.flatten(appended)
+        life.journal.put(bucket_id, "b", appended)
+        await life.journal.commit()
+    copying = Copying(store, here, killed)
+    async with living(here, copying, bucket_id, hard_delete=True) as life:
+        assert await life.flush() == []
+    assert shown(store.account, bucket_id) == {"b": b"0123456789xyz"}
+    async with living(killed, store, bucket_id, running=False, hard_delete=True) as life:
+        assert [op.name for op in life.left] == ["a"]
 
 
 async def test_a_spool_without_its_journal_is_not_swept_away(tmp_path: Path) -> None:
