@@ -32,6 +32,7 @@ from b2mount.journal.drafts import Draft
 from b2mount.journal.large import NOT_THERE, WORTH_KEEPING, BodyOf, LargeFiles
 from b2mount.journal.ops import Kind, Op
 from b2mount.journal.unfinished import LargeFile, Part
+from b2mount.store.deadline import copying
 from b2mount.store.steady import steady_ms
 from b2mount.store.store import Action, Body, FileVersion, Store
 
@@ -280,9 +281,10 @@ class Sender:
         self, op: Op, draft: Draft, version: FileVersion, info: Mapping[str, str]
     ) -> FileVersion:
         if version.size <= self._limits.maximum_single:
-            return await self._store.copy_file(
-                version.file_id, op.bucket_id, op.name, content_type=draft.content_type, info=info
-            )
+            with copying(version.size):
+                return await self._store.copy_file(
+                    version.file_id, op.bucket_id, op.name, content_type=draft.content_type, info=info
+                )
         whole = [Segment(0, version.size, Origin.BASE)]
         plan = plan_parts(whole, base_size=version.size, limits=self._limits)
         assert isinstance(plan, Assemble)
@@ -311,12 +313,13 @@ class Sender:
         return with_sha1 if header_bytes(with_sha1, op.name) <= limit else info
 
     async def _sent_before(self, op: Op, draft: Draft, base: FileVersion | None) -> FileVersion | None:
-        """Return the version that an earlier life made of this very draft, if it did before it ended.
+        """Return the version that an earlier life or attempt made of this very draft, if it did.
 
         It need not be the newest any more: where the journal could not say that it was sent (a full disk),
         the name may have been removed or written again since.
         """
-        if not op.recovered or not self._store.grant.has(Capability.LIST_FILES):
+        is_copy = draft.only_metadata and op.attempts > 1  # the store remembers uploads whose reply was lost
+        if not (op.recovered or is_copy) or not self._store.grant.has(Capability.LIST_FILES):
             return None
         expected = _comparable(self.info(op.bucket_id, op.name, draft))
         page = await self._store.list_versions(op.bucket_id, op.name, start=op.name, limit=VERSIONS_LOOKED_AT)
@@ -366,15 +369,16 @@ class Sender:
     async def _copy(
         self, op: Op, draft: Draft, base: FileVersion, start: int, end: int | None
     ) -> FileVersion:
-        return await self._store.copy_file(
-            base.file_id,
-            op.bucket_id,
-            op.name,
-            content_type=draft.content_type,
-            info=self.info(op.bucket_id, op.name, draft),
-            start=start,
-            end=end,
-        )
+        with copying(base.size if end is None else end - start):
+            return await self._store.copy_file(
+                base.file_id,
+                op.bucket_id,
+                op.name,
+                content_type=draft.content_type,
+                info=self.info(op.bucket_id, op.name, draft),
+                start=start,
+                end=end,
+            )
 
     async def body(self, draft: Draft, base: FileVersion | None, start: int, end: int) -> Body:
         """Return bytes [start, end) of a draft: from the spool, or put together where the base shows."""

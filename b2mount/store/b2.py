@@ -29,6 +29,7 @@ from b2mount.store.authorization import Access
 from b2mount.store.bodies import prepared
 from b2mount.store.caller import Caller, CallerOptions, code_behind
 from b2mount.store.counting import Counters
+from b2mount.store.deadline import bytes_copied, copying
 from b2mount.store.early import KeyPair
 from b2mount.store.ranges import check_range
 from b2mount.store.store import (
@@ -334,7 +335,8 @@ class B2Store:
             return rows.part(reply)
 
         target = f"part {number} of {file_id} from {source_id}"
-        return await self._call("b2_copy_part", target, work, limits=self._caller.copy_limits)
+        with copying(end - start):
+            return await self._call("b2_copy_part", target, work, limits=self._caller.copy_limits)
 
     async def finish_large(self, file_id: str, part_sha1s: Sequence[str]) -> FileVersion:
         """Make the file of its parts; it becomes visible at once and whole."""
@@ -408,7 +410,8 @@ class B2Store:
             row = raw.copy_file(access.api_url, access.token, source_id, name, **arguments)
             return _version(row, transport)
 
-        return await self._call("b2_copy_file", name, work, limits=self._caller.copy_limits)
+        with copying(bytes_copied() if end is None else end - start):
+            return await self._call("b2_copy_file", name, work, limits=self._caller.copy_limits)
 
     async def hide(self, bucket_id: str, name: str) -> FileVersion | None:
         """Hide a name; None where there was nothing to hide."""

@@ -17,7 +17,7 @@ from b2mount.core.grant import Capability, Grant, parse_authorize_reply
 from b2mount.core.replies import CallFailed, Failure, Fault, Reply, Verdict, failure_behind
 from b2mount.store.authorization import Access, AccessKeeper
 from b2mount.store.counting import Counters
-from b2mount.store.deadline import seconds_left
+from b2mount.store.deadline import bytes_copied, seconds_left
 from b2mount.store.early import CALL as AUTHORIZE
 from b2mount.store.early import EarlyAuthorization, KeyPair, Told, ask, make_wire, realm_of
 from b2mount.store.steady import steady_seconds
@@ -30,6 +30,7 @@ from b2mount.store.wire import BadHeader, Limits
 log = logging.getLogger("b2mount.store")
 
 COPY_SECONDS = 1200.0  # b2sdk's limit for a copy inside B2, which may take minutes for 5 GB
+COPY_BYTES_A_SECOND = 4_000_000  # so those of 5 GB, the largest, have all of that
 SKEW_SECONDS = 600.0  # b2sdk's limit for a clock that is wrong
 DATE_SLACK = 1.0  # seconds; many servers look at the clock once a second for the Date that they write
 DOUBT_PAUSE_SECONDS = 60.0  # a guess; each look costs a class C call, and B2 limits their rate
@@ -259,7 +260,10 @@ class Caller:
         return Limits(left, time.monotonic() + left)
 
     def copy_limits(self) -> Limits:
-        left = max(seconds_left(), self._copy_seconds)
+        """Return the limits of a call that B2 may be long at work on, by what it copies if that is known."""
+        size = bytes_copied()
+        work = self._copy_seconds if size is None else min(self._copy_seconds, size / COPY_BYTES_A_SECOND)
+        left = seconds_left() + work
         return Limits(left, time.monotonic() + left)
 
     def download_limits(self) -> Limits:

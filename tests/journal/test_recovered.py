@@ -3,14 +3,16 @@
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from b2mount.core.errors import Conflict, LocalStorageError
+from b2mount.core.errors import B2Unavailable, Conflict, LocalStorageError
 from b2mount.core.posix import to_info
 from b2mount.journal.journal import Journal
 from b2mount.journal.ops import State
 from b2mount.store.memory import MemoryStore
+from b2mount.store.store import FileVersion
 from tests.journal.lives import living, memory, shown
 
 
@@ -87,6 +89,26 @@ async def test_a_change_is_known_to_be_sent_also_when_what_it_was_made_of_is_gon
     newest = store.account.bucket(bucket_id).visible("new")
     assert newest is not None
     assert newest.file_id == sent.file_id
+
+
+class Deaf(MemoryStore):
+    """Copies, and never hears that B2 did."""
+
+    async def copy_file(self, source_id: str, bucket_id: str, name: str, **options: Any) -> FileVersion:
+        await super().copy_file(source_id, bucket_id, name, **options)
+        raise B2Unavailable(f"{name}: no answer in time")
+
+
+async def test_a_copy_that_was_made_although_no_answer_came_is_not_made_again(tmp_path: Path) -> None:
+    store, bucket_id = memory()
+    store.account.add(bucket_id, "a", b"0123456789")
+    base = store.account.bucket(bucket_id).visible("a")
+    async with living(tmp_path, Deaf(store.account), bucket_id) as life:
+        life.journal.put(bucket_id, "b", life.draft(base=base))
+        for _ in range(3):
+            await life.flush()
+        assert life.done == ["put b"]
+    assert [row.name for row in store.account.bucket(bucket_id).versions_from("")] == ["a", "b"]
 
 
 class Copying(MemoryStore):
