@@ -186,9 +186,12 @@ class Uploader:
             await self._attempt_ended.wait()
 
     def _failed_since(self, op: Op, began: int) -> B2MountError | None:
-        """Return the error of *op*, or of one that it waits for at any remove, if it failed after *began*."""
+        """Return the error of *op*, or of one that it waits for at any remove, if it failed after *began*.
+
+        Also while it is tried again: of several that fail by turns, one always is.
+        """
         for current in (op, *self._queue.waited_for(op)):
-            if current.failed_at > began and current.state is State.QUEUED:
+            if current.failed_at > began:
                 return current.error
         return None
 

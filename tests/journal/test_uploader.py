@@ -281,3 +281,39 @@ async def test_a_row_is_struck_off_only_once_b2_has_answered(tmp_path: Path) -> 
         assert await life.flush() == []
         await until(lambda: rows() == [])
     assert ("b2_hide_file", ["gone"]) in seen and ("b2_upload_file", ["new"]) in seen
+
+
+class ByTurns(MemoryStore):
+    """A store that is away: one upload fails at once and hangs when tried again, the other fails late."""
+
+    def __init__(self, account: MemoryB2) -> None:
+        super().__init__(account)
+        self.late = trio.Event()
+        self.tried: set[str] = set()
+
+    async def upload(self, bucket_id: str, name: str, body: Body, **named: Any) -> FileVersion:
+        if name == "late":
+            await self.late.wait()
+        elif name in self.tried:
+            await trio.sleep_forever()
+        self.tried.add(name)
+        raise B2Unavailable("away")
+
+
+async def test_who_waits_for_all_is_told_although_one_of_them_is_being_tried_again(tmp_path: Path) -> None:
+    plain, bucket_id = memory()
+    store = ByTurns(plain.account)
+    async with living(tmp_path, store, bucket_id) as life, trio.open_nursery() as nursery:
+        first = life.put("first", b"1")
+        life.put("late", b"2")
+        told: list[str] = []
+
+        async def wait() -> None:
+            told.extend(failure.name for failure in await life.journal.uploader.wait_all())
+
+        nursery.start_soon(wait)
+        await until(lambda: first.failed_at)
+        life.journal.uploader.hurry(first)
+        await until(lambda: first.attempts == 2)
+        store.late.set()
+        await until(lambda: sorted(told) == ["first", "late"])
