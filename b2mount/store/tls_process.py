@@ -17,7 +17,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
@@ -25,11 +25,16 @@ from b2mount.store import tls_relay
 
 log = logging.getLogger("b2mount.store")
 
+WORTH_IT = 1 << 20  # bytes of a body from which on it pays
 IDLE_SECONDS = 60.0  # without a connection, after which the process ends
 START_SECONDS = 20.0  # a guess, for a busy machine: it takes a tenth of a second
 TAKE_SECONDS = 8.0  # for the process to say that it has a connection, which it does at once
 STUCK_SECONDS = 2.0  # without such a word, after which it is given up, where a request has not even 8 s
+PATIENCE_SECONDS = 0.5  # for a process that starts, where the server is near: it takes a tenth of a second
+ALONE = 2  # connections that do not wait for it, and begin TLS in this process
+NEAR_SECONDS = 0.005  # to connect; farther away, a first answer sooner is worth more than processor time
 END_SECONDS = 2.0
+LOOK_SECONDS = 0.01  # between two looks whether it is ready
 MOST_DEATHS = 3  # in a row; then TLS stays in this process
 HEALTHY_SECONDS = 300.0  # a process that lived so long ends a row
 PAIR_BYTES = 1 << 20  # asked for between the two processes; the kernel may allow less
@@ -72,8 +77,13 @@ class RelayedConnection(HTTPSConnection):
 
     def connect(self) -> None:
         """Connect, through the proxy's tunnel where there is one, then begin TLS."""
+        began = time.monotonic()
         HTTPConnection.connect(self)
-        relayed = self._process.wrap(self.sock, self._name) if self._process is not None else None
+        relayed = None
+        if self._process is not None:
+            is_near = time.monotonic() - began < NEAR_SECONDS
+            if self._process.wait_until_ready(PATIENCE_SECONDS if is_near else 0):
+                relayed = self._process.wrap(self.sock, self._name)
         self.sock = relayed or self._tls_context.wrap_socket(self.sock, server_hostname=self._name)
 
 
@@ -98,6 +108,8 @@ class TlsProcess:
         ).encode()
         self._command = list(command)
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._alone = threading.BoundedSemaphore(ALONE)
         self._control: socket.socket | None = None
         self._is_ready = False
         self._pid = 0
@@ -124,6 +136,37 @@ class TlsProcess:
                 return False
             self._look()
             return self._is_ready
+
+    @contextlib.contextmanager
+    def way(self, size: int) -> Iterator[bool]:
+        """Say whether the connection for a body of *size* is to be handed over, as long as that takes.
+
+        All large ones are, but for a few while the process starts, which are not kept waiting; many without
+        it would contend for Python's lock with each other.
+        """
+        if size < WORTH_IT:
+            yield False
+            return
+        if self.is_ready() or not self._alone.acquire(blocking=False):
+            yield not self.has_given_up
+            return
+        try:
+            yield False
+        finally:
+            self._alone.release()
+
+    def wait_until_ready(self, patience: float) -> bool:
+        """Say whether connections can be handed over, once a process is ready or has had so long to start."""
+        with self._changed:
+            while self._control is not None:
+                self._look()
+                if self._is_ready:
+                    self._changed.notify_all()
+                    return True
+                if time.monotonic() >= self._started + patience:
+                    break
+                self._changed.wait(LOOK_SECONDS)
+            return False
 
     def wrap(self, tcp: socket.socket, host: str) -> RelayedSocket | None:
         """Have TLS with *host* begun on a fresh connection; None where the process did not take it.

@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from urllib.parse import SplitResult, urlsplit
@@ -21,12 +22,11 @@ from b2mount.core.replies import Fault
 from b2mount.store.proxies import Proxy, proxy_for
 from b2mount.store.receive import receive
 from b2mount.store.sockets import is_quiet, keep_alive, undelivered
-from b2mount.store.tls_process import RelayedConnection, TlsProcess, tcp_socket
+from b2mount.store.tls_process import RelayedConnection, RelayedSocket, TlsProcess, tcp_socket
 from b2mount.store.trust import authorities, tls_context
 
 BLOCK = 1 << 20  # bytes handed to a socket at once; measured: 16 KiB costs half of the speed
 SMALL = 64 * 1024  # bytes of a body that goes out with the headers
-RELAYED = 1 << 20  # bytes of a body from which on TLS is worth a process of its own
 PIECE = 256 * 1024  # bytes read from a socket between two looks at the clock
 IDLE_SECONDS = 50.0  # a guess, below the usual idle limits of servers and of address translation
 CONNECT_SECONDS = 10.0
@@ -153,8 +153,15 @@ class Wire:
         """Send *request* and return the answer, whatever its status. Raises WireFault; blocks the thread."""
         url = urlsplit(request.url)
         proxy = proxy_for(url, self._environment)
-        place = Place(url.scheme, url.netloc, self._is_relayed(url, request))
-        connection = self._idle_connection(place) or self._connect(url, proxy, limits, place.is_relayed)
+        with self._tls_way(url, request) as is_relayed:
+            return self._exchange_by(url, proxy, request, limits, is_relayed)
+
+    def _exchange_by(
+        self, url: SplitResult, proxy: Proxy | None, request: Request, limits: Limits, is_relayed: bool
+    ) -> Answer:
+        place = Place(url.scheme, url.netloc, is_relayed)
+        connection = self._idle_connection(place) or self._connect(url, proxy, limits, is_relayed)
+        place = place._replace(is_relayed=isinstance(connection.sock, RelayedSocket))
         response: http.client.HTTPResponse | None = None
         good = False
         try:
@@ -205,12 +212,11 @@ class Wire:
 
     # --- connections ------------------------------------------------------------------------------------
 
-    def _is_relayed(self, url: SplitResult, request: Request) -> bool:
-        """Say whether TLS is to be another process's matter: for large bodies, once there is one."""
-        if url.scheme != "https" or self.process is None:
-            return False
-        size = 0 if request.into is None else len(request.into)
-        return size >= RELAYED and self.process.is_ready()
+    def _tls_way(self, url: SplitResult, request: Request) -> AbstractContextManager[bool]:
+        """Say, as long as that lasts, whether TLS is to be another process's matter: for large bodies."""
+        if url.scheme != "https" or self.process is None or request.into is None:
+            return contextlib.nullcontext(False)
+        return self.process.way(len(request.into))
 
     def _idle_connection(self, place: Place) -> http.client.HTTPConnection | None:
         """Take the connection that was used last, if it still stands."""

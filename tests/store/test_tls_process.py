@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from b2mount.store.tls_process import RelayedSocket, TlsProcess, tcp_socket
+from b2mount.store import tls_process, tls_relay
+from b2mount.store.tls_process import RelayedConnection, RelayedSocket, TlsProcess, tcp_socket
 from b2mount.store.wire import Limits, Request, Wire
 from tests.support.children import children_of, is_running, wait_until
 from tests.support.emulator import Emulator
@@ -328,3 +329,85 @@ def test_what_cannot_be_started_is_not_missed(
     assert "TLS stays in this process" in caplog.text
     with connected(tls_emulator) as tcp:
         assert process.wrap(tcp, "127.0.0.1") is None
+
+
+# --- while it starts ---
+
+
+@pytest.fixture
+def held_back(certificate: tuple[Path, Path], tmp_path: Path) -> Iterator[tuple[TlsProcess, Path]]:
+    """A process that starts once somebody writes to a pipe."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    script = f'read go < "{gate}"; exec "$@"'
+    command = ["/bin/sh", "-c", script, "sh", sys.executable, "-I", "-S", "-B", tls_relay.__file__]
+    process = TlsProcess([str(certificate[0])], command=command)
+    assert not process.is_ready()
+    yield process, gate
+    process.close()
+
+
+def connecting(process: TlsProcess, emulator: Emulator, certificate: tuple[Path, Path]) -> RelayedConnection:
+    context = ssl.create_default_context(cafile=certificate[0])
+    port = int(emulator.url.rsplit(":", 1)[1])
+    return RelayedConnection(
+        "127.0.0.1", port, timeout=60, context=context, name="127.0.0.1", process=process
+    )
+
+
+def test_while_it_starts_a_few_go_without_it_and_the_others_by_way_of_it(
+    held_back: tuple[TlsProcess, Path],
+) -> None:
+    process, gate = held_back
+    with process.way(MIB) as first, process.way(MIB) as second, process.way(MIB) as third:
+        assert (first, second, third) == (False, False, True)
+        with process.way(MIB - 1) as small:
+            assert not small
+    with process.way(MIB) as again:
+        assert not again
+        gate.write_text("go\n")
+        ready(process)
+        with process.way(MIB) as late:
+            assert late
+
+
+def test_a_connection_to_a_near_server_waits_for_it(
+    held_back: tuple[TlsProcess, Path],
+    tls_emulator: Emulator,
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tls_process, "NEAR_SECONDS", 60.0)
+    monkeypatch.setattr(tls_process, "PATIENCE_SECONDS", 60.0)
+    process, gate = held_back
+    connections = [connecting(process, tls_emulator, certificate) for _ in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        waiting = [threads.submit(connection.connect) for connection in connections]
+        gate.write_text("go\n")
+        for one in waiting:
+            one.result(60)
+    for connection in connections:
+        assert isinstance(connection.sock, RelayedSocket)
+        connection.request("GET", "/")
+        assert connection.getresponse().read()
+        connection.close()
+
+
+@pytest.mark.parametrize(("near", "patience"), [(0.0, 60.0), (60.0, 0.0)])
+def test_a_connection_to_a_far_server_does_not_wait_nor_one_that_has_waited(
+    held_back: tuple[TlsProcess, Path],
+    tls_emulator: Emulator,
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    near: float,
+    patience: float,
+) -> None:
+    monkeypatch.setattr(tls_process, "NEAR_SECONDS", near)
+    monkeypatch.setattr(tls_process, "PATIENCE_SECONDS", patience)
+    process, _ = held_back
+    connection = connecting(process, tls_emulator, certificate)
+    connection.connect()
+    assert isinstance(connection.sock, ssl.SSLSocket)
+    connection.request("GET", "/")
+    assert connection.getresponse().read()
+    connection.close()
