@@ -347,13 +347,15 @@ class Database:
     def _sync(self, drafts: list[Draft]) -> list[Statement]:
         """Wait until the disk has the bytes of drafts; return what they are known by from now on."""
         known_by = []
+        directories = set()
         for draft in drafts:
-            draft.spool.sync()
+            if draft.spool.sync():
+                directories.add(draft.spool.path.parent)
             found = draft.spool.print(draft.extents.dirty) if not draft.away_bytes else None
             known_by += [prints.save(draft.id, found)] if found is not None else []
-        if known_by:
+        for directory in directories:
             # Not every file system has the name of a new file on the disk as soon as it has its bytes.
-            sync_directory(drafts[0].spool.path.parent)
+            sync_directory(directory)
         return known_by
 
     def _write(self, batch: list[Statement], syncs: list[Draft]) -> None:

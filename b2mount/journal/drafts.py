@@ -219,13 +219,14 @@ class Spool:
         except OSError as exc:
             raise local_error(exc, "truncating the spool") from exc
 
-    def sync(self) -> None:
+    def sync(self) -> bool:
         """Wait until the disk has it. Blocks: call in a thread (it uses a descriptor of its own).
 
         Raises LocalStorageError; for a file that somebody deleted only once, as others wait for the disk too.
+        Then, and where the draft was dropped meanwhile, it returns False.
         """
         if self._lost:
-            return
+            return False
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -233,11 +234,13 @@ class Spool:
             finally:
                 os.close(fd)
         except FileNotFoundError:
-            if not self._removed:  # else the draft was dropped meanwhile
-                self._lost = True
-                raise LocalStorageError("the spool file is gone") from None
+            if self._removed:
+                return False
+            self._lost = True
+            raise LocalStorageError("the spool file is gone") from None
         except OSError as exc:
             raise local_error(exc, "syncing the spool") from exc
+        return True
 
     def copy_range_from(self, other: "Spool", start: int, end: int) -> None:
         """Copy bytes [start, end) of another spool to the same place here. Blocks: call in a thread."""

@@ -25,7 +25,12 @@ LEAVES_THE_SCREEN = b"\x1b[?1049l"
 SHOWS_THE_CURSOR = b"\x1b[?25h"
 FACTS = {
     "mountpoint": "/mnt/b2",
-    "pending": {"files": 1, "bytes": 5, "items": [{"name": "a\x1b[2J", "bytes": 5}]},
+    "pending": {
+        "files": 1,
+        "bytes": 5,
+        "items": [{"name": "a\x1b[2J", "bytes": 5}],
+        "kept_files": [{"file": "/state/spool/lost-1", "bytes": 7}],
+    },
 }
 
 
@@ -83,6 +88,7 @@ def test_on_a_terminal_status_is_a_table_and_harmless(tmp_path: Path, shell: She
         assert terminal.finish() == 0
     assert b"/mnt/b2" in terminal.shown
     assert b"a\\x1b[2J" in terminal.shown
+    assert b"1 file, 7 B, of no change" in terminal.shown
     assert b"\x1b[2J" not in terminal.shown
     assert LEAVES_THE_SCREEN not in terminal.shown
 
