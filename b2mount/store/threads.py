@@ -95,6 +95,8 @@ async def run_in_thread(
             if abandon_on_cancel and job.raise_cancel is not None:
                 return None  # nobody hears of it; and errors keep frames, and what those hold, in memory
             raise
+        finally:
+            del _local.job  # a thread at rest holds nothing of what it did
 
     def abort(raise_cancel: Callable[[], object]) -> trio.lowlevel.Abort:
         job.raise_cancel = raise_cancel
