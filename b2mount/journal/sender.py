@@ -323,15 +323,17 @@ class Sender:
             return None
         expected = _comparable(self.info(op.bucket_id, op.name, draft))
         page = await self._store.list_versions(op.bucket_id, op.name, start=op.name, limit=VERSIONS_LOOKED_AT)
+        interim_id = draft.interim.file_id if draft.interim is not None else None
+        rows = [row for row in page.rows if row.name == op.name and row.action is not Action.START]
+        rows = [row for row in rows if row.file_id != interim_id]
         alike = [
             row
-            for row in page.rows
-            if row.name == op.name
-            and row.action is Action.UPLOAD
+            for at, row in enumerate(rows)
+            if row.action is Action.UPLOAD
             and row.size == draft.size
-            and (draft.interim is None or draft.interim.file_id != row.file_id)
             and row.uploaded_ms >= op.promised_ms - CLOCK_SLACK_MS
             and _comparable(row.info) == expected
+            and _may_be_made_by(op, newer=rows[:at], older=rows[at + 1 :])
         ]
         if not alike:
             return None
@@ -434,6 +436,21 @@ def _is_mixed(part: Part, draft: Draft) -> bool:
 def _without_sha1(info: Mapping[str, str]) -> dict[str, str]:
     """Return file info less what speaks of the content."""
     return {key: value for key, value in info.items() if key != LARGE_FILE_SHA1}
+
+
+def _may_be_made_by(op: Op, *, newer: Sequence[FileVersion], older: Sequence[FileVersion]) -> bool:
+    """Say whether *op* may have made a version that it would make, by what lies around that.
+
+    A file that is renamed away and back looks as it did before to the last bit: what was hidden on the way
+    must not be taken for what brings it back.
+    """
+    if not newer:
+        return True
+    is_begun_before = op.mark == 0  # else this life wrote down that it begins
+    if newer[-1].action is Action.HIDE and not is_begun_before:
+        return False
+    is_over_one = bool(older) and older[0].action is Action.UPLOAD
+    return op.over is None or op.over == (older[0].file_id if is_over_one else "")
 
 
 def _comparable(info: Mapping[str, str]) -> dict[str, str]:

@@ -50,6 +50,17 @@ class Life:
     def hide(self, name: str, *, exists: bool = True, after: Iterable[Op] = ()) -> Op | None:
         return self.journal.hide(self.bucket_id, name, exists=exists, after=after)
 
+    def rename(self, sent: Op, name: str) -> Op:
+        """Give what B2 has another name, as the mount does: a copy, and the old name hidden."""
+        assert sent.draft is not None and sent.draft.result is not None
+        version = sent.draft.result
+        copy = self.journal.new_draft(
+            FILE, base=version, content_type=version.content_type, keep=version.info
+        )
+        op = self.journal.put(self.bucket_id, name, copy)
+        self.hide(sent.name, after=[op])
+        return op
+
     async def flush(self) -> list[B2MountError]:
         """Send all that is queued."""
         with trio.fail_after(120):

@@ -147,6 +147,23 @@ async def test_the_journal_knows_what_a_removal_waited_for_before_it_deletes(tmp
         assert [op.name for op in life.left] == ["a"]
 
 
+@pytest.mark.parametrize("known", ["", None])
+async def test_a_file_renamed_away_and_back_is_there_after_a_kill(tmp_path: Path, known: str | None) -> None:
+    store, bucket_id = memory()
+    async with living(tmp_path, store, bucket_id) as life:
+        life.journal.shows = lambda _bucket_id, _name: known
+        first = life.put("file", b"precious")
+        assert await life.flush() == []
+        moved = life.rename(first, "other")
+        assert await life.flush() == []
+        life.rename(moved, "file")  # and killed before this is sent
+        await life.journal.commit()
+    async with living(tmp_path, store, bucket_id) as life:
+        assert len(life.left) == 2
+        assert await life.flush() == []
+    assert shown(store.account, bucket_id) == {"file": b"precious"}
+
+
 async def test_a_spool_without_its_journal_is_not_swept_away(tmp_path: Path) -> None:
     store, bucket_id = memory()
     async with living(tmp_path, store, bucket_id, running=False) as life:
