@@ -214,8 +214,7 @@ class Blocks:
         flight = Flight(version.file_id, first, end, low, high, gradual=not is_whole and not is_last)
         for index in range(first, end):
             self._flights[version.file_id, index] = flight
-        # What is held back waits for all before it, which must not wait for a slot of its meanwhile.
-        self._nursery.start_soon(self._bring, version, flight, ahead and not is_last)
+        self._nursery.start_soon(self._bring, version, flight, ahead)
         return flight
 
     async def _bring(self, version: FileVersion, flight: Flight, ahead: bool) -> None:
@@ -255,10 +254,7 @@ class Blocks:
             self._memory.reserve(-size)
             self._land(flight, error)
         if error is None:
-            if self._wholes.is_behind(version.file_id):
-                await self._wholes.hash_on(version.file_id)
-            elif self._wholes.has_work(version.file_id):
-                self._nursery.start_soon(self._wholes.hash_on, version.file_id)
+            await self._wholes.hash_on(version.file_id)
             if is_new:
                 await self._write_disk(version, flight)
 

@@ -1,9 +1,8 @@
 """Check files that are read whole, in several ranges, against the SHA-1 that B2 holds of them.
 
-Ranges are hashed in the order of the file once they are there, in a thread beside the reading, which waits
-for it only where much is left to be hashed: those bytes are memory. The last one is held back until the sum
-is known, so that whoever reads to the end learns of damage instead of taking what came for the file. Who
-leaves out a part is not checked: B2 holds no sum of parts. Knows no requests.
+Ranges are hashed in the order of the file once they are there, in a thread beside the reading. The last one
+is held back until the sum is known, so that whoever reads to the end learns of damage instead of taking what
+came for the file. Who leaves out a part is not checked: B2 holds no sum of parts. Knows no requests.
 """
 
 import hashlib
@@ -17,7 +16,6 @@ from b2mount.store.store import FileVersion
 VERIFIED_KEPT = 10_000  # versions that are not checked again
 CHECKS_KEPT = 1000  # at once; each is a few hundred bytes
 HASHERS = 2  # threads; each is a processor's work
-BACKLOG = 32 << 20  # bytes of one version that may wait to be hashed
 
 Find = Callable[[int], Flight | memoryview | None]  # who brings the bytes from an offset on, or those bytes
 
@@ -68,16 +66,6 @@ class Wholes:
         check = self._checks.get(flight.file_id)
         if check is not None and check.at <= flight.low and flight.high <= check.reach:
             check.waiting[flight.low] = flight.data
-
-    def has_work(self, file_id: str) -> bool:
-        """Say whether there is something to hash that nobody is about to."""
-        check = self._checks.get(file_id)
-        return check is not None and check.at in check.waiting and not check.lock.locked()
-
-    def is_behind(self, file_id: str) -> bool:
-        """Say whether more waits to be hashed than is good for memory."""
-        check = self._checks.get(file_id)
-        return check is not None and sum(map(len, check.waiting.values())) > BACKLOG
 
     async def hash_on(self, file_id: str) -> None:
         """Hash what is there behind what was hashed."""

@@ -1,20 +1,14 @@
 """Files that are read whole in several ranges are checked against the SHA-1 that B2 holds."""
 
-import hashlib
 import random
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import trio
 
-from b2mount.cache import wholes as wholes_module
 from b2mount.cache.blocks import BLOCK, Blocks
 from b2mount.cache.disk import DiskCache
-from b2mount.cache.flights import Flight
-from b2mount.cache.wholes import Wholes
 from b2mount.core.errors import DataCorrupt
 from b2mount.store.memory import MemoryStore
 from tests.cache.test_blocks import Bench
@@ -101,51 +95,3 @@ async def test_a_part_that_was_there_before_counts_or_ends_the_check(memory_size
         await blocks.read(bench.version, 7 * BLOCK, 8 * BLOCK)
         with trio.fail_after(60):
             assert await read_all(blocks, bench) == bench.data[0]
-
-
-class SlowSum:
-    """A SHA-1 that does not begin before it is let to."""
-
-    may_begin = threading.Event()
-
-    def __init__(self) -> None:
-        self._sum = hashlib.sha1(usedforsecurity=False)
-
-    def update(self, data: memoryview) -> None:
-        self.may_begin.wait(60)
-        self._sum.update(data)
-
-    def hexdigest(self) -> str:
-        return self._sum.hexdigest()
-
-
-async def test_who_reads_is_not_held_up_by_the_check_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one request at a time, the next one begins although the one before was not hashed."""
-    monkeypatch.setattr(wholes_module, "hashlib", SimpleNamespace(sha1=lambda **_: SlowSum()))
-    monkeypatch.setattr(SlowSum, "may_begin", threading.Event())
-    bench = Bench(1, SIZE)
-    async with trio.open_nursery() as nursery:
-        blocks = Blocks(bench.store, nursery, 64 * BLOCK, downloads=2)
-        with trio.fail_after(60):
-            blocks.prefetch(bench.version, 0, SIZE, STEP)
-            before = SIZE - SIZE % STEP
-            assert await blocks.read(bench.version, 0, before) == bench.data[0][:before]
-            SlowSum.may_begin.set()
-            assert await read_all(blocks, bench) == bench.data[0]
-
-
-async def test_who_is_far_ahead_of_the_check_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    half = 1000
-    monkeypatch.setattr(wholes_module, "BACKLOG", 2 * half)
-    bench, wholes = Bench(1, 3 * half), Wholes()
-    version = bench.version
-    for low in (0, half, 2 * half):
-        assert wholes.is_last(version, low, low + half, lambda start, end: start == end) == (low == 2 * half)
-    for low, is_behind in ((half, False), (2 * half, False), (0, True)):
-        flight = Flight(version.file_id, 0, 1, low, low + half, gradual=True)
-        flight.data = memoryview(bench.data[0])[low : low + half]
-        wholes.arrived(flight)
-        assert wholes.is_behind(version.file_id) == is_behind
-        assert wholes.has_work(version.file_id) == (low == 0)
-    await wholes.hash_on(version.file_id)
-    assert not wholes.is_behind(version.file_id) and not wholes.has_work(version.file_id)
