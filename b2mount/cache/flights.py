@@ -15,6 +15,7 @@ class Flight:
     """Blocks [first, end) of a version, its bytes [low, high), on their way."""
 
     __slots__ = (
+        "__weakref__",
         "_token",
         "_waiting",
         "_wanted",

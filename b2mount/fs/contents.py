@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from weakref import WeakSet
 
 from b2mount.cache.blocks import Blocks
 from b2mount.cache.flights import Flight
@@ -27,7 +28,7 @@ class Reads:
         self.ahead = ReadAhead(version.size, block=BLOCK)
         self.scattered = RandomReads(version.size, block=BLOCK)
         self.strides = Strides()
-        self.flights: list[Flight] = []  # sent ahead for this handle
+        self.flights = WeakSet[Flight]()  # sent ahead for this handle; their bytes are memory's to keep
         self.fetched_to = 0  # bytes before this, from the last read on, were asked for; 0: nothing ahead
 
 
@@ -120,7 +121,7 @@ class Contents:
         if end < version.size and low > start + size:
             end -= (end - low) % largest if end - low > largest else 0  # no small ones between the large
         self._drop_unwanted(reads)
-        reads.flights += self._blocks.prefetch(version, low, end, largest, reader=start)
+        reads.flights.update(self._blocks.prefetch(version, low, end, largest, reader=start))
         reads.fetched_to = end
 
     def _largest_request(self, budget: int, requests: int) -> int:
@@ -136,7 +137,7 @@ class Contents:
     def _drop_unwanted(self, reads: Reads) -> None:
         """Break off what was sent ahead of a place that the reader has left."""
         under_way = [flight for flight in reads.flights if not flight.is_over]
-        reads.flights = [flight for flight in under_way if reads.ahead.may_come_to(flight.low, flight.high)]
+        reads.flights = WeakSet(f for f in under_way if reads.ahead.may_come_to(f.low, f.high))
         for flight in under_way:
             if flight not in reads.flights:
                 self._blocks.cancel(flight)

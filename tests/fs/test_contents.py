@@ -167,3 +167,18 @@ async def test_near_by_few_large_requests_share_what_the_machine_can_do(
     await read_paced(store, 512 * MIB)
     assert store.most < MOST_NEAR
     assert store.requests < 160
+
+
+async def test_a_file_that_stays_open_keeps_nothing_that_was_fetched_ahead_and_is_there() -> None:
+    store = FarStore(0.02)
+    real, bucket_id = memory()
+    version = real.account.add(bucket_id, "f", DATA)
+    async with trio.open_nursery() as nursery:
+        blocks = Blocks(store, nursery, 8 * MIB)  # type: ignore[arg-type]  # all of it that is used
+        contents, reads = Contents(blocks), Reads(version)
+        for start in range(0, MIB, 128 << 10):
+            contents.read_ahead(version, reads, start, 128 << 10)
+            await contents.read(version, start, start + (128 << 10))
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        assert not list(reads.flights)  # or each of 200 open files would hold what memory has long let go
+        contents.end_reads(reads)
