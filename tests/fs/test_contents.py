@@ -62,7 +62,7 @@ async def test_a_stream_from_afar_is_right_and_takes_few_requests(step: int, mem
     allowed = await read_through(store, step, memory_size)
     assert allowed == MOST_FAR + 8
     assert store.requests <= SIZE // MIB + 8
-    assert store.most <= MOST_FAR + 8
+    assert store.most <= MOST_FAR + 8 + 1  # and what the reader himself asks for
 
 
 async def test_before_the_first_answer_nobody_is_taken_for_far() -> None:
