@@ -220,13 +220,21 @@ class Blocks:
     async def _bring(self, version: FileVersion, flight: Flight, ahead: bool) -> None:
         """Fetch a flight's bytes and hand them to all who wait, to memory and to the disk."""
         with flight.scope:
-            if not ahead:
+            has_place = ahead and await self._wait_for_turn(flight)
+            try:
                 await self._fetch(version, flight)
-                return
-            async with self._ahead_slots:
-                await self._fetch(version, flight)
+            finally:
+                if has_place:
+                    self._ahead_slots.release_on_behalf_of(flight)
         if not flight.is_over:  # cancelled before it began
             self._land(flight, None)
+
+    async def _wait_for_turn(self, flight: Flight) -> bool:
+        """Return once a flight has a place among those that fetch ahead (True), or may begin without one."""
+        with flight.turn:
+            await self._ahead_slots.acquire_on_behalf_of(flight)
+            return True
+        return False
 
     async def _fetch(self, version: FileVersion, flight: Flight) -> None:
         error: BaseException | None = None

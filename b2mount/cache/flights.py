@@ -30,6 +30,7 @@ class Flight:
         "is_over",
         "low",
         "scope",
+        "turn",
     )
 
     def __init__(self, file_id: str, first: int, end: int, low: int, high: int, *, gradual: bool) -> None:
@@ -45,6 +46,7 @@ class Flight:
         self.is_over = False
         self.error: BaseException | None = None
         self.scope = trio.CancelScope()  # of the task that fetches it
+        self.turn = trio.CancelScope()  # of its wait for a place among those that fetch ahead
         self._token = trio.lowlevel.current_trio_token()
         self._waiting: list[tuple[int, trio.Event]] = []
         self._wanted = NEVER  # bytes at which somebody is to be woken
@@ -67,6 +69,10 @@ class Flight:
         if self.gradual and count >= self._wanted:
             self._wanted = NEVER
             self._token.run_sync_soon(self._wake)
+
+    def hurry(self) -> None:
+        """Have it begin without a place among those that fetch ahead: who holds one waits for it."""
+        self.turn.cancel()
 
     async def wait(self, count: int) -> None:
         """Return when the first *count* bytes may be read, or it is over, for better or worse."""

@@ -90,6 +90,7 @@ class Wholes:
             elif found is None or found is last:
                 self.forget(file_id)  # a part was left out, failed, or is out of memory again
             else:
+                found.hurry()  # the last range may hold the place that it waits for
                 await found.wait(found.high - found.low)
         if check is None:
             return False

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from b2mount.cache.blocks import BLOCK, Blocks
 from b2mount.cache.disk import DiskCache
@@ -95,3 +96,40 @@ async def test_a_part_that_was_there_before_counts_or_ends_the_check(memory_size
         await blocks.read(bench.version, 7 * BLOCK, 8 * BLOCK)
         with trio.fail_after(60):
             assert await read_all(blocks, bench) == bench.data[0]
+
+
+class Gated:
+    """A store whose ranges from an offset on come once a gate is open."""
+
+    def __init__(self, store: MemoryStore, at: int) -> None:
+        self._store = store
+        self._at = at
+        self.gate = trio.Event()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    async def read_into(
+        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None]
+    ) -> None:
+        if start >= self._at:
+            await self.gate.wait()
+        await self._store.read_into(file_id, start, buffer, arrived)
+
+
+async def test_the_end_of_a_file_does_not_wait_for_a_range_that_waits_for_its_place() -> None:
+    size, end = 3 << 20, 2 << 20
+    bench = Bench(1, size)
+    store = Gated(bench.store, end)
+    async with trio.open_nursery() as nursery:
+        blocks = Blocks(store, nursery, size, downloads=1)  # type: ignore[arg-type]  # it passes the rest on
+        (start,) = blocks.prefetch(bench.version, 0, end, end)
+        blocks.cancel(start)  # its reader went elsewhere
+        blocks.prefetch(bench.version, end, size, end)
+        await trio.testing.wait_all_tasks_blocked()  # it has the only place
+        blocks.prefetch(bench.version, 0, end, end)
+        store.gate.set()
+        with trio.fail_after(60):
+            assert await blocks.read(bench.version, size - 9, size) == bench.data[0][-9:]
+            assert await blocks.read(bench.version, 0, end) == bench.data[0][:end]
+        nursery.cancel_scope.cancel()
