@@ -47,6 +47,7 @@ from b2mount.store.transport import Transport
 from b2mount.store.upload_urls import UploadUrl
 
 MAX_ROWS = 10_000  # of a list call; Backblaze docs, b2_list_file_names
+FINISHED_AS_COPIED = 400_000  # bytes of a copy whose time each part of a file to be finished has; a guess
 
 
 class B2Store:
@@ -345,7 +346,9 @@ class B2Store:
             row = raw.finish_large_file(access.api_url, access.token, file_id, list(part_sha1s))
             return _version(row, transport)
 
-        finished = await self._call("b2_finish_large_file", file_id, work, limits=self._caller.copy_limits)
+        with copying(len(part_sha1s) * FINISHED_AS_COPIED):
+            limits = self._caller.copy_limits
+            finished = await self._call("b2_finish_large_file", file_id, work, limits=limits)
         self._caller.urls.forget(file_id)
         return finished
 

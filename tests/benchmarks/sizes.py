@@ -10,6 +10,7 @@ class Sizes:
     """Bytes, where a comment says nothing else."""
 
     sequential: int = 1024 * MIB
+    checked: int = 512 * MIB
     huge: int = 10_000_000_000
     random_reads: int = 60  # of 4 KiB, one after the other
     deep_reads: int = 160  # of 64 KiB, 16 at a time
@@ -34,7 +35,7 @@ class Sizes:
 
     def words(self) -> dict[str, str]:
         """Return all sizes as a reader would write them; counts have separators, sizes units."""
-        counted = {"sequential", "huge", "shared", "skipped", "mapped", "written", "changed"}
+        counted = {"sequential", "checked", "huge", "shared", "skipped", "mapped", "written", "changed"}
         values = {field.name: int(getattr(self, field.name)) for field in fields(self)}
         return {name: show_size(size) if name in counted else f"{size:,}" for name, size in values.items()}
 
@@ -52,6 +53,7 @@ NEAR = Sizes()
 FAR = replace(NEAR, sequential=512 * MIB)  # what rclone was measured with when the goals were set
 QUICK = Sizes(
     sequential=24 * MIB,
+    checked=16 * MIB,
     random_reads=8,
     deep_reads=32,
     small_files=20,

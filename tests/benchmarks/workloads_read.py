@@ -1,5 +1,6 @@
 """The reading half: streams, random places, many small files, and programs that read."""
 
+import hashlib
 import mmap
 import os
 import subprocess
@@ -37,6 +38,19 @@ def sequential(run: Run) -> None:
     with run.row("read-cached"):
         read_unchecked(file, size, buffer)
     read_whole(file, "large", size, buffer)
+
+
+def checked_file(server: Server, bucket: str, sizes: Sizes) -> None:
+    """Seed a file whose uploader told its SHA-1, as rclone and b2 do; b2mount checks it."""
+    digest = hashlib.sha1(pattern("checked", 0, sizes.checked), usedforsecurity=False).hexdigest()
+    row = {"name": "checked", "size": sizes.checked, "info": {"large_file_sha1": digest}}
+    server.emulator.seed(bucket, [row])
+
+
+def checked(run: Run) -> None:
+    buffer, size = Buffer(), run.sizes.checked
+    with run.row("read-checked"):
+        read_whole(run.path / "checked", "checked", size, buffer)
 
 
 def random_reads(run: Run) -> None:
@@ -167,6 +181,14 @@ WORKLOADS = (
         _file("large", lambda sizes: sizes.sequential),
         sequential,
         data="large",
+    ),
+    Workload(
+        "checked",
+        KIND,
+        (Row("read-checked", "read {checked} of which B2 holds a SHA-1, cold", goals(NEAR, 0.4)),),
+        checked_file,
+        checked,
+        data="checked",
     ),
     Workload(
         "random-4k",
