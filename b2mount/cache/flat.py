@@ -42,13 +42,15 @@ class Flat:
         ask: Callable[[str, FlatListing, int], Awaitable[Page]],
         nursery: trio.Nursery | None,
         may_list_ahead: Callable[[], bool],
+        look: Callable[[str, str], Awaitable[Listing]],
     ) -> None:
-        """Take the key's prefix as *limit*; *ask* lists in a bucket, so many rows."""
+        """Take the key's prefix as *limit*; *ask* lists in a bucket, so many rows; *look* is as `get`."""
         self._known = known
         self._limit = limit
         self._ask = ask
         self._nursery = nursery
         self._may_list_ahead = may_list_ahead
+        self._look = look
         self._walks: dict[str, Walks] = {}
         self._ended: dict[tuple[str, FlatListing], trio.Event] = {}
 
@@ -66,13 +68,33 @@ class Flat:
         now, parent = trio.current_time(), parent_of(directory)
         places = self._known.last_known(bucket_id, parent) if parent is not None else None
         wanted = walks.on_miss(directory, top, now, places, lambda name: self._rows_of(bucket_id, name))
-        return await self._fly(bucket_id, walks, wanted, directory) if wanted is not None else None
+        listing = await self._fly(bucket_id, walks, wanted, directory) if wanted is not None else None
+        if listing is None and places is not None and self._nursery is not None and self._is_worth_it:
+            for sibling in walks.beside(directory, top, places, lambda name: self._rows_of(bucket_id, name)):
+                self._nursery.start_soon(self._look_quietly, bucket_id, sibling)
+        return listing
+
+    def on_ask(self, bucket_id: str, directory: str) -> None:
+        """Take note that somebody wants a directory's attributes, which only a listing tells."""
+        parent = parent_of(directory)
+        places = self._known.peek(bucket_id, parent) if parent is not None else None
+        if places is not None:
+            walks = self._walks.setdefault(bucket_id, Walks(self._known.ttl))
+            walks.on_ask(directory, places, trio.current_time())
+
+    def on_look_into(self, bucket_id: str, directory: str) -> None:
+        """Take note that somebody wants more of a directory than its attributes."""
+        if bucket_id in self._walks:
+            self._walks[bucket_id].on_look_into(directory)
+
+    @property
+    def _is_worth_it(self) -> bool:
+        return self._known.ttl >= LEAST_TTL and self._may_list_ahead()
 
     def on_read(self, bucket_id: str, directory: str) -> None:
         """Take note that somebody reads a directory; list ahead of a walker."""
         walks = self._walks.get(bucket_id)
-        is_worth_it = self._known.ttl >= LEAST_TTL and self._may_list_ahead()
-        if walks is None or self._nursery is None or not is_worth_it:
+        if walks is None or self._nursery is None or not self._is_worth_it:
             return
         flights = walks.on_read(
             directory,
@@ -92,6 +114,10 @@ class Flat:
     def _rows_of(self, bucket_id: str, directory: str) -> int | None:
         listing = self._known.peek(bucket_id, directory)
         return None if listing is None else len(listing)
+
+    async def _look_quietly(self, bucket_id: str, directory: str) -> None:
+        with contextlib.suppress(B2MountError):  # who asks for it by himself hears of it
+            await self._look(bucket_id, directory)
 
     async def _fly_quietly(self, bucket_id: str, walks: Walks, flight: FlatListing) -> None:
         with contextlib.suppress(B2MountError):

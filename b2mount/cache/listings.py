@@ -100,7 +100,7 @@ class Listings:
         self._nursery = nursery
         self._cache = _Cache(on_dropped)
         self._fetching: dict[tuple[str, str], _Fetch] = {}
-        self._flat = Flat(self, limit, self._list_flat, nursery, lambda: self._lists_ahead)
+        self._flat = Flat(self, limit, self._list_flat, nursery, lambda: self._lists_ahead, self._get)
         self._calls: dict[object, float] = {}  # list calls under way, and when each began
         self.after_call: Callable[[], None] = lambda: None  # told once the answer to a call is taken in
 
@@ -135,6 +135,7 @@ class Listings:
 
     async def get(self, bucket_id: str, directory: str) -> Listing:
         """Return a fresh listing with at least its first page."""
+        self._flat.on_look_into(bucket_id, directory)
         listing = await self._get(bucket_id, directory)
         self._flat.on_read(bucket_id, directory)
         return listing
@@ -201,6 +202,7 @@ class Listings:
 
     def on_read(self, bucket_id: str, listing: Listing) -> None:
         """Take note that somebody begins to read a directory from end to end."""
+        self._flat.on_look_into(bucket_id, listing.directory)
         self._flat.on_read(bucket_id, listing.directory)
 
     def extend_ahead(self, bucket_id: str, listing: Listing) -> None:
@@ -271,7 +273,9 @@ class Listings:
 
     async def get_marker(self, bucket_id: str, directory: str) -> FileVersion | None:
         """Return the placeholder that holds a directory's attributes; None where it has none."""
-        listing = await self.get(bucket_id, directory)
+        self._flat.on_ask(bucket_id, directory)
+        listing = await self._get(bucket_id, directory)
+        self._flat.on_read(bucket_id, directory)
         if not listing.knows_marker and not self._settled(listing, PLACEHOLDER):
             name = directory + PLACEHOLDER
             page = await self._list(bucket_id, name, limit=1)

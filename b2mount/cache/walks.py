@@ -5,7 +5,9 @@ other, forwards, backwards (who keeps a stack) or many at a time. The second sub
 within a listing's lifetime is the sign: a flat listing serves those beside it too, for the price of one
 listing as long as it asks for no more rows. Pages grow only while the guess proves right. The parent's own
 listing and the rows that its sub-directories had so far say where a page begins that is to end before what is
-known already, and where those begin that are asked for ahead. A pure policy: flat.py lists.
+known already, and where those begin that are asked for ahead. Who asks for the attributes of one
+sub-directory after the other and looks into none (`ls -l`) gets those side by side that no flat listing is
+tried for. A pure policy: flat.py lists.
 """
 
 import math
@@ -15,7 +17,8 @@ from typing import Protocol
 
 FIRST_PAGE = 1_000  # rows; B2 bills a list call per 1,000 rows, so this is the least and pages are multiples
 LARGEST_PAGE = 10_000  # rows; the most B2 returns in one call
-PATIENCE = 4  # sub-directories to see again after a wrong guess
+PATIENCE = 4  # sub-directories to see again after a wrong guess; twice as many after each that follows it
+MOST_PATIENCE = 16  # and so the most that are listed side by side
 SURE = 1.5  # standard deviations by which rows may differ from what is expected; a guess
 UNKNOWN_ROWS = 100  # of a sub-directory, where none is known; a guess
 AT_ONCE = 4  # pages asked for ahead at once
@@ -59,6 +62,7 @@ class _Parent:
     since: float
     children: set[str] = field(default_factory=set)
     needed: int = 1  # children seen before the next one is taken for a walk
+    patience: int = PATIENCE
     limit: int = FIRST_PAGE
     places: int = 0  # names of the parent that flat pages covered,
     rows: int = 0  # what was under them in all,
@@ -69,6 +73,9 @@ class _Parent:
     places_of: Places | None = None  # the listing in which
     edge: int = 0  # the places from what was read last up to this one were asked for
     flights: list[FlatListing] = field(default_factory=list)  # on their way
+    asked: str = ""  # the child whose attributes were asked for last,
+    following: str = ""  # the first behind it, and behind those listed beside it; "" where none is known
+    in_order: bool = False  # it was the following one of its time
 
     def learn(self, counts: Sequence[int]) -> None:
         """Take note of how many rows were under each of some places."""
@@ -142,9 +149,10 @@ class Walks:
         state.learn(counts)
         if not covered:
             state.limit = FIRST_PAGE
-            state.needed = len(state.children) + PATIENCE
+            state.needed = len(state.children) + state.patience
+            state.patience = min(2 * state.patience, MOST_PATIENCE)
             return
-        state.limit = LARGEST_PAGE
+        state.limit, state.patience = LARGEST_PAGE, PATIENCE
         above = parent_of(tried.root)
         if reached_end and above is not None:
             self._state(above, now).children.add(tried.root)
@@ -165,6 +173,47 @@ class Walks:
             return []
         places = find_places(parent)
         return _ahead(parent, directory, state, places, rows_of) if places is not None else []
+
+    def on_ask(self, directory: str, places: Places, now: float) -> None:
+        """Take note that somebody wants a directory's attributes; *places* is what its parent holds."""
+        parent = parent_of(directory)
+        if parent is None:
+            return
+        state = self._state(parent, now)
+        if state.asked <= directory < state.following:
+            return  # the same again, or one that is listed beside it
+        state.in_order = directory == state.following
+        state.asked, state.following = directory, _next_directory(parent, directory, places)
+
+    def on_look_into(self, directory: str) -> None:
+        """Take note that somebody wants more of a directory than its attributes."""
+        parent = parent_of(directory)
+        state = self._parents.get(parent) if parent is not None else None
+        if state is not None:
+            state.in_order, state.following = False, ""
+
+    def beside(self, directory: str, root: str, places: Places, rows_of: RowsOf) -> list[str]:
+        """Return what to list side by side with *directory*, which is listed by itself.
+
+        Nothing unless attributes are asked for in order; no more than would be listed one by one.
+        """
+        parent = parent_of(directory)
+        state = self._parents.get(parent) if parent is not None else None
+        if state is None or parent is None or not parent.startswith(root):
+            return []
+        room = state.needed - len(state.children)
+        if not state.in_order or state.asked != directory or room <= 0:
+            return []
+        found: list[str] = []
+        last = directory
+        while len(found) < room:
+            last = _next_directory(parent, last, places)
+            if not last:
+                break
+            if not _is_told(last, state, rows_of):
+                found.append(last)
+        state.following = _next_directory(parent, last, places) if last else ""
+        return found
 
     def on_landed(self, flight: FlatListing) -> None:
         """Take note that an answer was taken in, or will not come."""
@@ -248,6 +297,16 @@ def _ahead(parent: str, directory: str, state: _Parent, places: Places, rows_of:
         edge = end
     state.edge, state.places_of = edge, places
     return found
+
+
+def _next_directory(parent: str, directory: str, places: Places) -> str:
+    """Return the sub-directory that stands next behind another; "" where none is near."""
+    at = places.place_of(directory[len(parent) :])
+    if at is not None:
+        for place in range(at + 1, min(at + 1 + MOST_LOOKED_AT, places.told)):
+            if places.key_at(place).endswith("/"):
+                return parent + places.key_at(place)
+    return ""
 
 
 def _is_told(name: str, state: _Parent, rows_of: RowsOf) -> bool:

@@ -1,7 +1,7 @@
 """Walks over trees: what they cost in whatever order, what is asked for ahead, and that all is told."""
 
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
@@ -137,9 +137,12 @@ async def test_what_could_not_be_listed_ahead_is_asked_for_by_who_comes_there() 
 
 
 @contextmanager
-def failing(told: Told) -> Iterator[None]:
+def failing(told: Told, calls_before: int = 0) -> Iterator[None]:
+    calls = iter(range(calls_before))
+
     def fail(_call: str) -> None:
-        raise B2Unavailable("not now")
+        if next(calls, None) is None:
+            raise B2Unavailable("not now")
 
     told.store.account.on_call = fail
     yield
@@ -169,3 +172,92 @@ def test_any_walk_tells_what_is_there_however_pages_are_cut(
                 assert set(listing.rows) == shown_by(inside, directory)
 
     trio.run(check)
+
+
+# --- attributes of one directory after the other ------------------------------------------------------------
+
+VAST = {f"{d:03}/{f:04}": b"" for d in range(60) for f in range(1_001)}
+SOME_VAST = {name: data for name, data in VAST.items() if name < "012/"}
+
+
+async def rounds_of(told: Told, looks: Callable[[], Awaitable[object]]) -> int:
+    """Return how many answers one after the other a program waits for; what is on its way comes at once."""
+    rounds, ended = 0, trio.Event()
+
+    async def run() -> None:
+        await looks()
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        gate = told.store.gate = trio.Event()
+        nursery.start_soon(run)
+        await trio.testing.wait_all_tasks_blocked()
+        while not ended.is_set():
+            rounds += 1
+            told.store.gate = trio.Event()
+            gate.set()
+            gate = told.store.gate
+            await trio.testing.wait_all_tasks_blocked()
+        told.store.gate = None
+    return rounds
+
+
+async def test_attributes_of_vast_directories_in_order_come_side_by_side() -> None:
+    async with walked(VAST) as told:
+        await read(told, "")
+        told.store.rows.clear()
+
+        async def list_long() -> None:
+            for number in range(60):
+                assert await told.listings.get_marker(told.bucket_id, f"{number:03}/") is None
+
+        assert await rounds_of(told, list_long) == 1 + 5 * 2  # before: 60 + 12
+        assert len(told.store.rows) == 60 + 5  # one by one, a guess each 4 directories: 60 + 12
+
+
+@pytest.mark.parametrize(
+    ("numbers", "calls"), [([7], 1), ([7, 7], 1), ([7, 9], 3), ([9, 8, 7], 4), ([6, 7], 3 + 4)]
+)
+async def test_only_who_asks_in_order_is_told_of_those_beside(numbers: list[int], calls: int) -> None:
+    async with walked(SOME_VAST) as told:
+        await read(told, "")
+        told.store.rows.clear()
+        for number in numbers:
+            await told.listings.get_marker(told.bucket_id, f"{number:03}/")
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(told.store.rows) == calls
+
+
+async def test_who_looks_into_each_directory_is_told_of_none_beside() -> None:
+    async with walked(SOME_VAST) as told:
+        await read(told, "")
+        told.store.rows.clear()
+        for number in range(5):
+            await told.listings.get_marker(told.bucket_id, f"{number:03}/")
+            await told.listings.get(told.bucket_id, f"{number:03}/")
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(told.store.rows) == 5 + 1
+
+
+async def test_attributes_of_small_directories_cost_no_more_than_their_flat_listing() -> None:
+    async with walked(EVEN) as told:
+        await read(told, "tree/")
+        told.store.rows.clear()
+        for number in FORWARDS:
+            await told.listings.get_marker(told.bucket_id, f"tree/{number:04}/")
+            await trio.testing.wait_all_tasks_blocked()
+        assert told.class_c <= 1 + len(EVEN) // 1000 + 1, told.store.rows
+
+
+async def test_those_beside_that_fail_are_asked_for_by_who_comes_there() -> None:
+    async with walked(SOME_VAST) as told:
+        await read(told, "")
+        await told.listings.get_marker(told.bucket_id, "000/")
+        with failing(told, calls_before=1):
+            with pytest.raises(B2Unavailable):
+                await told.listings.get_marker(told.bucket_id, "001/")
+            await trio.testing.wait_all_tasks_blocked()
+        before = len(told.store.rows)
+        for number in range(1, 12):
+            assert await told.listings.get_marker(told.bucket_id, f"{number:03}/") is None
+        assert len(told.store.rows) <= before + 11 + 2  # guesses
