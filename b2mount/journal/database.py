@@ -187,6 +187,10 @@ class Database:
         self._record(("UPDATE ops SET sending=1 WHERE id=?", (op.id,)))
         op.mark = self._recorded
 
+    def raise_mark(self, op: Op) -> None:
+        """Have `commit(op.mark)` cover all that is recorded so far: what the operation had to wait for."""
+        op.mark = self._recorded
+
     def forget(self, op: Op) -> None:
         """Strike the operation off; durable after the next commit."""
         self._tally.drop("ops", op.id)

@@ -154,6 +154,8 @@ class Uploader:
         if op.draft is not None:
             self.abandon_large(op.draft)
         for freed in self._queue.take_out(op):
+            if freed.kind is Kind.HIDE and freed.mark:  # ahead of what it came to wait for
+                self._database.raise_mark(freed)
             self._schedule(freed)
         op.finished.set()
         self._tell_waiters()

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from b2mount.core.errors import B2Unavailable, Conflict, LocalStorageError
 from b2mount.core.posix import to_info
 from b2mount.journal.journal import Journal
 from b2mount.journal.ops import State
+from b2mount.journal.uploader import Uploader
 from b2mount.store.memory import MemoryStore
 from b2mount.store.store import FileVersion
 from tests.journal.lives import living, memory, shown
@@ -141,6 +143,35 @@ async def test_the_journal_knows_what_a_removal_waited_for_before_it_deletes(tmp
         await life.journal.commit()
     copying = Copying(store, here, killed)
     async with living(here, copying, bucket_id, hard_delete=True) as life:
+        assert await life.flush() == []
+    assert shown(store.account, bucket_id) == {"b": b"0123456789xyz"}
+    async with living(killed, store, bucket_id, running=False, hard_delete=True) as life:
+        assert [op.name for op in life.left] == ["a"]
+
+
+async def test_a_removal_marked_ahead_of_what_it_came_to_wait_for_goes_after_it_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mv a b, the removal marked beside another's attempt, append to b: the append is struck off first."""
+
+    async def idle(_uploader: Uploader) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Uploader, "_let_spools_go", idle)  # its commit may well come later
+    store, bucket_id = memory()
+    store.account.add(bucket_id, "a", b"0123456789")
+    base = store.account.bucket(bucket_id).visible("a")
+    here, killed = tmp_path / "here", tmp_path / "killed"
+    copying = Copying(store, here, killed)
+    async with living(here, copying, bucket_id, hard_delete=True) as life:
+        renamed = life.journal.put(bucket_id, "b", life.draft(base=base))
+        hidden = life.hide("a", after=[renamed])
+        assert hidden is not None
+        life.journal.database.mark_begun(hidden)
+        appended = life.draft(b"xyz", base=renamed.draft, at=10)
+        await life.journal.flatten(appended)
+        life.journal.put(bucket_id, "b", appended)
+        await life.journal.commit()
         assert await life.flush() == []
     assert shown(store.account, bucket_id) == {"b": b"0123456789xyz"}
     async with living(killed, store, bucket_id, running=False, hard_delete=True) as life:
