@@ -4,6 +4,7 @@ Nothing is downloaded or uploaded again. A directory's rename is one journal ent
 made together, so that a crash in the middle is taken up there.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from b2mount.core.errors import (
     NotPermitted,
 )
 from b2mount.core.names import PLACEHOLDER, check_uploadable, is_placeholder, is_utf8
-from b2mount.core.posix import Attributes, from_info
+from b2mount.core.posix import NO_LIMIT, OWN_NAME, Attributes, from_info, header_bytes, to_info
 from b2mount.fs.changes import Changes, demand_directory_of_twin, pin
 from b2mount.fs.commits import Commits, demand_movable
 from b2mount.fs.nodes import Content, DirectoryNode, FileNode, Node
@@ -28,6 +29,7 @@ from b2mount.journal.drafts import AUTOMATIC_CONTENT_TYPE, Draft
 from b2mount.journal.ops import Op
 from b2mount.store.store import FileVersion
 
+MOST_ENTRIES = 10  # of file info: all that B2 took once (Backblaze docs, "b2_upload_file", former editions)
 NOREPLACE = 1  # renameat2(2): fail where the new name exists
 
 
@@ -147,12 +149,7 @@ class Renames:
         op = self._commits.pending_op(node)
         if op is not None and journal.move(op, to.parent.bucket_id, to.name):
             return op
-        copy = journal.new_draft(
-            attributes_of(content),
-            base=content,
-            content_type=content.content_type or AUTOMATIC_CONTENT_TYPE,
-            keep=content.info if isinstance(content, FileVersion) else content.keep,
-        )
+        copy = self._copy_of(content, to.parent.bucket_id, to.name)
         node.content = copy
         _rebase(node, content, copy)
         return journal.put(to.parent.bucket_id, to.name, copy)
@@ -288,7 +285,7 @@ class Renames:
         op = journal.queue.ops.get(content.id) if isinstance(content, Draft) else None
         moved: Content = content
         if op is None or not journal.move(op, new_bucket, new_name):
-            moved = draft = self._copy_of(name, content)
+            moved = draft = self._copy_of(content, new_bucket, new_name)
             if child is not None:
                 _rebase(child, content, draft)
             op = journal.put(new_bucket, new_name, draft)
@@ -302,12 +299,21 @@ class Renames:
             child.content = moved  # else something newer is being committed, and goes to the new name itself
         return moved
 
-    def _copy_of(self, name: str, content: Content) -> Draft:
-        """Return a draft that is an exact copy of *content*."""
+    def _copy_of(self, content: Content, bucket_id: str, name: str) -> Draft:
+        """Return a draft that is a copy of *content* for another name, changed at this moment.
+
+        The moment is what tells it from the copy that an earlier rename made, should the file be back at that
+        name when a crash leaves open which of the two B2 has.
+        """
         is_directory = is_placeholder(name[name.rfind("/") + 1 :], content.size)
         keep = content.info if isinstance(content, FileVersion) else content.keep
+        attributes = attributes_of(content, is_directory=is_directory)
+        changed = replace(attributes, ctime_ns=time.time_ns())
+        info = to_info(changed, keep, limit=NO_LIMIT)
+        has_room = OWN_NAME in keep or len(info) <= MOST_ENTRIES
+        has_room = has_room and header_bytes(info, name) <= self._world.info_limit(bucket_id)
         return self._world.journal.new_draft(
-            attributes_of(content, is_directory=is_directory),
+            changed if has_room else attributes,
             base=content,
             content_type=content.content_type or AUTOMATIC_CONTENT_TYPE,
             keep=keep,

@@ -183,3 +183,48 @@ async def test_a_new_file_takes_a_name_from_a_writer_who_lost_it_elsewhere(tmp_p
         await mount.fs.files.release(handle)
         assert await mount.flush() == []
     assert shown(store.account, bucket_id) == {"log": b"made anew"}
+
+
+PLAIN = {"src_last_modified_millis": "1600000000123"}
+FULL = PLAIN | {f"entry-{number}": "x" for number in range(9)}
+
+
+@pytest.mark.parametrize("hard_delete", [False, True])
+@pytest.mark.parametrize("ours", [False, True])
+async def test_a_file_renamed_away_and_back_is_there_whenever_the_kill_came(
+    tmp_path: Path, ours: bool, hard_delete: bool
+) -> None:
+    """Also where its way back was marked as begun and never left: what the first rename hid is not it."""
+    store, bucket_id = memory()
+    if not ours:
+        store.account.add(bucket_id, "file", b"precious", info=PLAIN)
+    async with little(tmp_path, store, hard_delete=hard_delete) as mount:
+        if ours:
+            await mount.create("file", b"precious")
+        assert await mount.flush() == []
+        await mount.rename("file", "other")
+        assert await mount.flush() == []
+        await mount.rename("other", "file")
+        back = mount.journal.queue.tail(bucket_id, "file")
+        assert back is not None
+        mount.journal.database.mark_begun(back)
+        await mount.journal.commit()
+    async with little(tmp_path, store, hard_delete=hard_delete) as mount:
+        assert await mount.flush() == []
+    assert shown(store.account, bucket_id) == {"file": b"precious"}
+
+
+@pytest.mark.parametrize("info", [{}, PLAIN, FULL])
+async def test_a_rename_keeps_the_file_info_of_others_and_adds_no_more_entries_than_b2_takes(
+    tmp_path: Path, info: dict[str, str]
+) -> None:
+    store, bucket_id = memory()
+    store.account.add(bucket_id, "d/file", b"precious", info=info, content_type="text/x-odd")
+    async with little(tmp_path, store) as mount:
+        await mount.rename("d", "e")
+        assert await mount.flush() == []
+    version = store.account.bucket(bucket_id).visible("e/file")
+    assert version is not None
+    assert info.items() <= version.info.items()
+    assert len(version.info) <= 10
+    assert version.content_type == "text/x-odd"

@@ -134,6 +134,12 @@ def test_change_times_and_inode_numbers_stay_until_something_changes(
             before = os.stat(written).st_ctime_ns
             change()
             assert os.stat(written).st_ctime_ns > before
+        mount.flush()
+        before = os.stat(written).st_ctime_ns
+        written.rename(written.with_name("moved"))
+        for step in mount.flush, lambda: mount.remount(empty_cache=True):
+            step()
+            assert os.stat(written.with_name("moved")).st_ctime_ns > before
 
 
 def test_reading_changes_nothing_in_b2(here: Here) -> None:
