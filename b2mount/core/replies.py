@@ -115,6 +115,7 @@ class Fault(enum.Enum):
     TRUNCATED = "the answer was cut short"
     CORRUPT = "the bytes are not those that B2 says it holds"
     ODD_REPLY = "the answer is none of B2's"
+    NO_RANGES = "the whole file came where a part was asked for; a proxy may have dropped the Range header"
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +339,7 @@ FAULTS: dict[Fault, FaultRow] = {
     Fault.TRUNCATED: FaultRow(e.B2Unavailable, Verdict.RETRY),
     Fault.CORRUPT: FaultRow(e.DataCorrupt, Verdict.RETRY),
     Fault.ODD_REPLY: FaultRow(e.RefusedByB2, Verdict.RETRY),
+    Fault.NO_RANGES: FaultRow(e.RefusedByB2, Verdict.GIVE_UP),
 }
 
 

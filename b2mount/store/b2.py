@@ -215,34 +215,33 @@ class B2Store:
 
     async def read_range(self, file_id: str, start: int, end: int) -> bytes | bytearray:
         """Fetch bytes [start, end) of a version, exactly. Raises VersionGone."""
-        if end <= start:
-            return b""
-        buffer = bytearray(end - start)
-        await self.read_into(file_id, start, memoryview(buffer), lambda _: None)
+        buffer = bytearray(max(end - start, 0))
+        if buffer:
+            await self.read_into(file_id, start, memoryview(buffer), lambda _: None)
         return buffer
 
     async def read_into(
-        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None]
+        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None], *, here: int = 0
     ) -> None:
         """Fill *buffer* with a version's bytes from *start* on. Raises VersionGone."""
-        end = start + len(buffer)
+        first, end = start + here, start + len(buffer)
 
         def work(raw: Any, access: Access, transport: Transport) -> None:
-            here = 0
+            at = here
 
-            def vet(status: int, headers: HTTPMessage) -> None:
-                check_range(transport, status, headers, file_id, start, end)
+            def vet(status: int, headers: HTTPMessage) -> bool:
+                return check_range(transport, status, headers, file_id, first, end)
 
             def progress(count: int) -> None:
-                nonlocal here
-                here += count
-                arrived(here)
+                nonlocal at
+                at += count
+                arrived(at)
 
             url = raw.get_download_url_by_id(access.download_url, quote(file_id, safe=""))
-            headers = {"Authorization": access.token, "Range": f"bytes={start}-{end - 1}"}
-            answer = transport.get_into(url, headers, buffer, vet=vet, progress=progress)
-            if answer.filled != len(buffer):
-                raise transport.failed(Fault.TRUNCATED, f"{answer.filled} of {len(buffer)} bytes came")
+            headers = {"Authorization": access.token, "Range": f"bytes={first}-{end - 1}"}
+            answer = transport.get_into(url, headers, buffer, here, vet=vet, progress=progress)
+            if answer.filled != end - first:
+                raise transport.failed(Fault.TRUNCATED, f"{answer.filled} of {end - first} bytes came")
 
         await self._call(
             "b2_download_file_by_id",

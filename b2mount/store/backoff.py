@@ -11,6 +11,7 @@ from b2mount.core.replies import Failure, Fault, Verdict
 FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 64.0
 TRIES_ELSEWHERE = 4  # at once, with a new upload URL each; b2sdk makes 5 in all
+WORTH_A_CALL = 16 << 10  # bytes; a try that brought as many is followed by the next one at once; a guess
 LEAST_PAUSE = 0.25  # seconds; when less than this is left, there is no further try
 
 
@@ -22,11 +23,21 @@ class Backoff:
         self._elsewhere = 0
         self._resets = 0
         self._paused = 0
+        self._goes_on = False
+
+    def moved(self, count: int) -> None:
+        """Note that the try that failed brought *count* bytes which need not come again."""
+        if count > 0:
+            self._paused = 0
+        self._goes_on = count >= WORTH_A_CALL
 
     def pause(self, failure: Failure, jitter: float) -> float:
         """Return the seconds to wait after *failure*; *jitter* in [0, 1) spreads clients apart."""
         if failure.retry_after is not None:
             return failure.retry_after
+        if self._goes_on:
+            self._goes_on = False
+            return 0.0
         if failure.verdict is Verdict.RETRY_NEW_URL and self._elsewhere < TRIES_ELSEWHERE:
             self._elsewhere += 1
             return 0.0

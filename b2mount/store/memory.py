@@ -218,10 +218,10 @@ class MemoryStore:
         return _slice(found, start, end)
 
     async def read_into(
-        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None]
+        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None], *, here: int = 0
     ) -> None:
         """Fill *buffer* with a version's bytes from *start* on."""
-        buffer[:] = await self.read_range(file_id, start, start + len(buffer))
+        buffer[here:] = await self.read_range(file_id, start + here, start + len(buffer))
         arrived(len(buffer))
 
     # --- writing ----------------------------------------------------------------------------------------

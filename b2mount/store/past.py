@@ -254,10 +254,10 @@ class PastStore:
         return await self._store.read_range(file_id, start, end)
 
     async def read_into(
-        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None]
+        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None], *, here: int = 0
     ) -> None:
         """Fill *buffer* with a version's bytes. Raises VersionGone where it was deleted since."""
-        await self._store.read_into(file_id, start, buffer, arrived)
+        await self._store.read_into(file_id, start, buffer, arrived, here=here)
 
     async def list_parts(self, file_id: str) -> list[PartRow]:
         """List the parts of an unfinished large file."""

@@ -99,8 +99,8 @@ class _Operation:
 class RetryingStore:
     """Implements `store.Store` over another one.
 
-    Each operation ends within *io_timeout* seconds, uploads within as many without progress. Copies inside B2
-    and the finishing of large files may take longer, as long as B2 is at work on them.
+    Each operation ends within *io_timeout* seconds, uploads, and downloads that break off, within as many
+    without progress. Copies inside B2 and the finishing of large files may take as long as B2 works on them.
     """
 
     def __init__(
@@ -127,7 +127,6 @@ class RetryingStore:
 
     @property
     def incidents(self) -> Incidents:
-        """What fails now and is tried again."""
         return self._shared.incidents
 
     @property
@@ -251,13 +250,19 @@ class RetryingStore:
 
     async def read_range(self, file_id: str, start: int, end: int) -> bytes | bytearray:
         """Fetch bytes [start, end) of a version, exactly."""
-        return await self._persist("read_range", lambda: self.inner.read_range(file_id, start, end))
+        buffer = bytearray(max(end - start, 0))
+        if buffer:
+            await self.read_into(file_id, start, memoryview(buffer), lambda _: None)
+        return buffer
 
     async def read_into(
-        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None]
+        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None], *, here: int = 0
     ) -> None:
-        """Fill *buffer* with a version's bytes; what broke off far enough goes on from where it broke."""
-        await self._persist("read_range", ResumedRead(self.inner, file_id, start, buffer, arrived).attempt)
+        """Fill *buffer* with a version's bytes; what broke off goes on from where it broke."""
+        operation = self._operation("read_range")
+        told = operation.budget, operation.backoff
+        read = ResumedRead(self.inner, file_id, start, buffer, arrived, here, *told)
+        await self._persist("read_range", read.attempt, operation=operation)
 
     # --- uploading --------------------------------------------------------------------------------------
 
@@ -486,8 +491,6 @@ def _timed_out(name: str, seconds: float) -> B2MountError:
 
 
 def _noting(budget: Budget, progress: Progress | None) -> Progress:
-    """Return a progress callback that tells the budget too."""
-
     def note(count: int) -> None:
         budget.progress()
         if progress is not None:

@@ -158,9 +158,11 @@ class Store(Protocol):
         """
 
     async def read_into(
-        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None]
+        self, file_id: str, start: int, buffer: memoryview, arrived: Callable[[int], None], *, here: int = 0
     ) -> None:
         """Fill *buffer* with a version's bytes from *start* on, as `read_range` would return them.
+
+        Its first *here* bytes are there already, and are checked with the others, but not fetched.
 
         *arrived* is called, from any thread, with how many bytes at the buffer's start are there; with 0,
         where that can be told, once the request has gone out. A whole file is checked against the SHA-1 that

@@ -85,19 +85,21 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         buffer: memoryview,
+        here: int = 0,
         *,
-        vet: Callable[[int, HTTPMessage], None],
+        vet: Callable[[int, HTTPMessage], bool],
         progress: Callable[[int], None],
     ) -> Answer:
-        """Fill *buffer* with the body of the answer; one of another length is left unread, and told.
+        """Fill *buffer* from *here* on with the body; one of another length is left unread, and told.
 
-        *vet* sees status and headers before the first byte of it. A whole file is checked against the SHA-1
-        that came with it. Raises CallFailed, and what *vet* raises.
+        *vet* sees status and headers before the first byte of it, and says whether the beginning of a longer
+        body is what is wanted. A whole file is checked against the SHA-1 that came with it.
+        Raises CallFailed, and what *vet* raises.
         """
         answer = self._exchange(
-            Request("GET", url, headers, into=buffer, progress=progress, check=self._check, vet=vet)
+            Request("GET", url, headers, into=buffer[here:], progress=progress, check=self._check, vet=vet)
         )
-        if _is_damaged(answer, buffer):
+        if _is_damaged(answer, buffer, here):
             raise self.failed(Fault.CORRUPT, "the bytes do not match their SHA-1")
         return answer
 
@@ -177,15 +179,19 @@ def _seconds(date: str | None) -> float | None:
         return None
 
 
-def _is_damaged(answer: Answer, buffer: memoryview) -> bool:
-    """Say whether an answer that brought a whole file differs from the SHA-1 that B2 holds of it.
+def _is_damaged(answer: Answer, buffer: memoryview, here: int) -> bool:
+    """Say whether a whole file, whose bytes from *here* on came with an answer, differs from its SHA-1.
 
     Backblaze docs, "b2_download_file_by_id": the header is that of the whole file, also on a range.
     """
     size = len(buffer)
-    is_whole = answer.status == 200 or answer.headers.get("Content-Range") == f"bytes 0-{size - 1}/{size}"
+    told = answer.headers.get("Content-Range")
+    if told is None:
+        is_whole = answer.headers.get("Content-Length") == str(size)
+    else:
+        is_whole = told == f"bytes {here}-{size - 1}/{size}"
     sha1 = answer.headers.get("X-Bz-Content-Sha1", "")
-    if not is_whole or answer.filled != size or len(sha1) != SHA1_DIGITS:  # "none": a large file
+    if not is_whole or answer.filled != size - here or len(sha1) != SHA1_DIGITS:  # "none": a large file
         return False
     return hashlib.sha1(buffer, usedforsecurity=False).hexdigest() != sha1.lower()
 

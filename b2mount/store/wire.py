@@ -88,22 +88,18 @@ class Answer:
     sent: bool = True  # False: the server answered without having read all of the request
 
 
-def _ignore(_: int) -> None:
+def _ignore(*_: int) -> None:
     return None
 
 
-def _go_on() -> None:
-    return None
-
-
-def _take(_status: int, _headers: http.client.HTTPMessage) -> None:
-    return None
+def _take(_status: int, _headers: http.client.HTTPMessage) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `into` gets the body of a 2xx answer, whose headers `vet` saw before; both it and `check`,
-    called between pieces, may raise.
+    """One request. `into` gets the body of a 2xx answer, whose headers `vet` saw before: True takes a longer
+    one's beginning. Both it and `check`, called between pieces, may raise.
     """
 
     method: str
@@ -112,8 +108,8 @@ class Request:
     body: "bytes | Readable | None" = None
     into: memoryview | None = None
     progress: Callable[[int], None] = _ignore
-    check: Callable[[], None] = _go_on
-    vet: Callable[[int, http.client.HTTPMessage], None] = _take
+    check: Callable[[], None] = _ignore
+    vet: Callable[[int, http.client.HTTPMessage], bool] = _take
 
 
 class Place(NamedTuple):
@@ -374,8 +370,8 @@ class Wire:
         try:
             if request.into is None or not 200 <= response.status < 300:
                 return Answer(response.status, response.headers, response.read(), sent=sent)
-            request.vet(response.status, response.headers)
-            filled = self._fill(connection, response, request.into, request, limits)
+            is_part = request.vet(response.status, response.headers)
+            filled = self._fill(connection, response, request.into, request, limits, is_part)
         except (OSError, http.client.HTTPException) as exc:
             raise _transfer_fault(exc, sent=True) from None
         return Answer(response.status, response.headers, b"", filled, sent)
@@ -387,13 +383,14 @@ class Wire:
         buffer: memoryview,
         request: Request,
         limits: Limits,
+        is_part: bool,
     ) -> int:
         """Read the body straight into *buffer*. A body of another length than announced is a fault."""
         announced = response.length
         if announced is not None and announced != len(buffer):
-            response.close()
             response.will_close = True  # what is left unread spoils the connection
-            return announced
+            if not is_part:
+                return announced
         if announced and not isinstance(connection.sock, ssl.SSLSocket):
             return self._fill_plainly(connection.sock, response, buffer, request, limits)
         filled = 0
@@ -407,7 +404,9 @@ class Wire:
                 raise WireFault(Fault.TRUNCATED, sent=True, detail=f"{filled} of {len(buffer)} bytes came")
             filled += count
             request.progress(count)
-        if not response.isclosed() and response.read(1):  # an unannounced length, and more of it
+        if (
+            not is_part and not response.isclosed() and response.read(1)
+        ):  # an unannounced length, and more of it
             return filled + 1
         return filled
 

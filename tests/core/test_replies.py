@@ -161,6 +161,7 @@ FAULT_CASES: list[tuple[Fault, str, type[B2MountError], Verdict]] = [
     (Fault.TRUNCATED, READ, e.B2Unavailable, RETRY),
     (Fault.CORRUPT, UPLOAD, e.DataCorrupt, NEW_URL),
     (Fault.ODD_REPLY, NAMES, e.RefusedByB2, RETRY),
+    (Fault.NO_RANGES, READ, e.RefusedByB2, GIVE_UP),
 ]
 
 

@@ -29,7 +29,7 @@ def row(name: str) -> dict[str, Any]:
     }
 
 
-class _Handler(BaseHTTPRequestHandler):
+class AnyAccount(BaseHTTPRequestHandler):
     """B2 as far as these tests go: authorizes anybody, lists two odd rows, and knows one file ID."""
 
     protocol_version = "HTTP/1.1"
@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 async def store() -> AsyncIterator[B2Store]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), AnyAccount)
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever)
     thread.start()
