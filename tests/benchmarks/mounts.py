@@ -119,6 +119,7 @@ class Rclone:
             assert self._process.poll() is None, self.log()
             assert time.monotonic() < deadline, "rclone does not mount"
             time.sleep(0.01)
+        self.path.stat()  # answered when its fusermount3 has ended, which would be measured while it goes
 
     def _is_mounted(self) -> bool:
         return f" {self.path} " in Path("/proc/self/mountinfo").read_text()
