@@ -318,9 +318,8 @@ class Blocks:
         data = flight.data[: flight.arrived]
         if flight.arrived < flight.high - flight.low:
             came = flight.arrived // BLOCK * BLOCK if flight.gradual else 0
-            data = memoryview(
-                bytearray(data[:came])
-            )  # a view would keep all of the buffer, counted as a piece
+            # A copy: a view would keep all of the buffer, counted as a piece of it.
+            data = memoryview(bytearray(data[:came]))
         if error is None or flight.gradual:
             self._memory.put(flight.file_id, flight.first, data)
         flight.finish(error)
