@@ -404,9 +404,8 @@ class Wire:
                 raise WireFault(Fault.TRUNCATED, sent=True, detail=f"{filled} of {len(buffer)} bytes came")
             filled += count
             request.progress(count)
-        if (
-            not is_part and not response.isclosed() and response.read(1)
-        ):  # an unannounced length, and more of it
+        is_unannounced = not is_part and not response.isclosed()
+        if is_unannounced and response.read(1):  # more than there is room for
             return filled + 1
         return filled
 
